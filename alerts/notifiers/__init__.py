@@ -1,0 +1,1 @@
+"""Ways to carry a message out, one file each."""

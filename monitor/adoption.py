@@ -1,0 +1,102 @@
+"""Building references from tables, and the rule that a changed table is an error until somebody adopts it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from detectors.reference import Reference, ReferenceRefused, build_reference, encode_reference
+from monitor.config import Config, Model
+from monitor.errors import UserError
+from monitor.store import ReferenceRow, Store
+from monitor.tables import load_reference_table
+
+
+def ensure_references(store: Store, config: Config, now_ms: int) -> list[ReferenceRow]:
+    """Build what the configuration names and the store lacks. Returns what was built.
+
+    Raises UserError where a table or its settings differ from what the newest reference was built from.
+    """
+    built = []
+    for model in config.models.values():
+        if model.reference is None:
+            continue
+        known = [row for row in store.references(model.name) if row.version == ""]
+        if not known:
+            built.append(adopt(store, model, now_ms=now_ms))
+        else:
+            _unchanged(model, max(known, key=lambda row: (row.effective_from_ms, row.recorded_at_ms)))
+    return built
+
+
+def adopt(store: Store, model: Model, *, path: Path | None = None, version: str = "", now_ms: int) -> ReferenceRow:
+    """Build a reference and put it in force from the next window boundary. The same content and settings as the newest one: nothing happens."""
+    source, reference = build(model, path)
+    row = ReferenceRow(
+        hash=reference.hash,
+        model=model.name,
+        version=version,
+        payload=encode_reference(reference),
+        source_path=str(source),
+        source_sha256=file_sha256(source),
+        settings=settings_json(model),
+        rows=reference.rows,
+        warnings=json.dumps(list(reference.warnings)),
+        recorded_at_ms=now_ms,
+    )
+    known = [old for old in store.references(model.name) if old.version == version]
+    if known:
+        newest = max(known, key=lambda old: (old.effective_from_ms, old.recorded_at_ms))
+        if (newest.hash, newest.source_sha256) == (row.hash, row.source_sha256):
+            return newest
+    store.add_reference(row, window_ms=model.window.size_ms)
+    return row
+
+
+def build(model: Model, path: Path | None = None) -> tuple[Path, Reference]:
+    """Read the table and build, without storing. Raises UserError naming the file, the column and the fix."""
+    source = path if path is not None else Path(model.reference.path) if model.reference is not None else None
+    if source is None:
+        raise UserError(f"model {model.name} has no reference (add models.{model.name}.reference.path, or name a FILE)")
+    loaded = load_reference_table(model, str(source))
+    try:
+        return source, build_reference(loaded.table, loaded.settings)
+    except ReferenceRefused as error:
+        raise UserError(f"{source}: {error}") from error
+
+
+def file_sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror} (is the path in models.*.reference.path right?)") from error
+
+
+def settings_json(model: Model) -> str:
+    """What the configuration says of how the table is read, as one canonical line: a first sign that a reference may have changed."""
+    told = model.model_dump(mode="json", include={"task", "positive_label", "label_map", "reference", "features"})
+    told["reference"] = {key: value for key, value in (told["reference"] or {}).items() if key != "path"}
+    told["features"] = {name: {key: feature[key] for key in ("kind", "range")} for name, feature in told["features"].items()}
+    return json.dumps(told, sort_keys=True, separators=(",", ":"))
+
+
+def _unchanged(model: Model, known: ReferenceRow) -> None:
+    """Cheap while nothing changed; otherwise the content decides: the same values in another file are the same reference."""
+    assert model.reference is not None
+    source = Path(model.reference.path)
+    if file_sha256(source) == known.source_sha256 and settings_json(model) == known.settings:
+        return
+    _, reference = build(model)
+    if reference.hash != known.hash:
+        raise UserError(
+            f"{source}: the table, or how it is read, changed since the reference of model {model.name} was built "
+            f"(run `driftline reference build {model.name}` to adopt it)"
+        )
+
+
+def notes(row: ReferenceRow) -> Iterable[str]:
+    """What the self-check had to say of a stored reference."""
+    return [str(note) for note in json.loads(row.warnings)]

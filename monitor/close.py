@@ -1,0 +1,304 @@
+"""Closing: the watermark has passed, panes become windows with verdicts, verdicts become alert transitions, all in one transaction per model.
+
+Any worker may close any model; the store's lock on the model makes it one at a time. What is written depends only on the merged counts, the
+reference and the configuration, so a window closed twice, late, or elsewhere is the same window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from detectors.finding import Finding, Monitor
+from detectors.judge import Policy
+from detectors.profile import Profile, merge
+from detectors.volume import judge_silence
+from monitor.alerting import Alerting
+from monitor.clocks import Clock, PartitionClock, model_watermark
+from monitor.config import Model
+from monitor.panes import PaneCount, Run, correction_horizon_ms, pane_start, pooled_runs
+from monitor.references import ReferenceBook
+from monitor.store import AlertRow, ClosingTransaction, ModelState, PaneKey, PartitionState, RetrainingRow, Store, WindowRow
+from monitor.windows import VERSION_MONITORS, finish, judge, monitor_counts, volume_counts, window_id
+
+PANES_A_TRANSACTION = 64
+VOLUME_HISTORY = 168  # windows: a week of hours
+MAX_STRETCH = 1_000  # windows of one silence that are judged one by one
+FOREVER_MS = 2**62
+
+Decision = WindowRow | AlertRow | RetrainingRow
+
+
+@dataclass(slots=True, kw_only=True)
+class Watched:
+    """One configured model, as the closer needs it."""
+
+    model: Model
+    policy: Policy
+
+    @property
+    def size_ms(self) -> int:
+        return self.model.window.size_ms
+
+
+@dataclass(slots=True)
+class Closer:
+    """`step` closes what the watermarks allow; `finish_input` closes every window that holds data, for the end of a replay."""
+
+    store: Store
+    watched: Mapping[str, Watched]
+    book: Callable[[], ReferenceBook]
+    alerting: Alerting
+    now_ms: Callable[[], int]
+    decided: Callable[[Decision], None] = field(default=lambda decision: None)
+
+    def step(self) -> int:
+        """Close every model that has something to close. Returns the number of panes closed."""
+        dirty, states = self.store.dirty_models(), self.store.model_states()
+        if not states:
+            return 0
+        watermarks = self.watermarks()
+        return sum(
+            self._close_model(self.watched[name], watermark, before_ms=None)
+            for name, watermark in sorted(watermarks.items())
+            if watermark is not None and self._has_work(self.watched[name], watermark, dirty.get(name), states.get(name))
+        )
+
+    def finish_input(self) -> int:
+        """The end of input: every pane with data is closed, provisional where the watermark has not passed it; no silence after it."""
+        watermarks = self.watermarks()
+        return sum(
+            self._close_model(self.watched[name], watermarks.get(name), before_ms=FOREVER_MS)
+            for name in sorted(self.store.dirty_models())
+            if name in self.watched
+        )
+
+    def watermarks(self) -> dict[str, int | None]:
+        """Model -> watermark, from what all workers have stored."""
+        partitions = self.store.partition_states()
+        clocks = self.store.model_clocks()
+        result: dict[str, int | None] = {}
+        for name, watched in self.watched.items():
+            pairs = [
+                (_partition_clock(state), clocks.get((state.group, state.partition, name)))
+                for state in partitions
+            ]
+            result[name] = model_watermark(pairs, watched.model.lateness_ms)
+        return result
+
+    @staticmethod
+    def _has_work(watched: Watched, watermark: int, dirty_ms: int | None, state: ModelState | None) -> bool:
+        limit_ms = pane_start(watermark, watched.size_ms)
+        frontier_ms = state.frontier_ms if state else None
+        return (dirty_ms is not None and dirty_ms < limit_ms) or (frontier_ms is not None and frontier_ms < limit_ms)
+
+    def _close_model(self, watched: Watched, watermark: int | None, before_ms: int | None) -> int:
+        closed = 0
+        while True:
+            with self.store.closing(watched.model.name) as tx:
+                if tx is None:
+                    return closed
+                turn = _Turn(self, watched, tx, watermark, before_ms)
+                panes, more = turn.run()
+            for decision in turn.decisions:
+                self.decided(decision)
+            closed += panes
+            if not more:
+                return closed
+
+
+def _partition_clock(state: PartitionState) -> PartitionClock:
+    newest = Clock(state.newest_ms, state.newest_read_ms or 0) if state.newest_ms is not None else None
+    return PartitionClock(any_model=newest, caught_up_ms=state.caught_up_ms)
+
+
+class _Turn:
+    """One transaction of closing: some panes of one model."""
+
+    def __init__(self, closer: Closer, watched: Watched, tx: ClosingTransaction, watermark: int | None, before_ms: int | None) -> None:
+        self._closer, self._watched, self._tx, self._watermark = closer, watched, tx, watermark
+        self._size_ms = watched.size_ms
+        self._limit_ms = pane_start(watermark, self._size_ms) if watermark is not None else -FOREVER_MS
+        self._before_ms = self._limit_ms if before_ms is None else before_ms
+        self._end_of_input = before_ms is not None
+        self._book = closer.book()
+        self._frontier_ms = tx.state.frontier_ms
+        self.decisions: list[Decision] = []
+        self._judged: list[tuple[WindowRow, list[Finding], bool]] = []
+
+    def run(self) -> tuple[int, bool]:
+        dirty = self._tx.dirty_panes(self._before_ms)
+        more = len(dirty) > PANES_A_TRANSACTION
+        dirty = dirty[:PANES_A_TRANSACTION]
+        frontier_ms = self._next_frontier(dirty, more)
+        if not dirty and frontier_ms == self._frontier_ms:
+            return 0, False
+        self._close_versions(dirty, frontier_ms)
+        self._close_volume(dirty, frontier_ms)
+        self._judged.sort(key=lambda item: (item[0].end_ms, item[0].start_ms, item[0].version, item[0].monitor))
+        self.decisions = self._closer.alerting.fold(self._tx, self._watched.model, self._judged, self._closer.now_ms())
+        self._tx.mark_clean(dirty)
+        if frontier_ms is not None:
+            self._tx.set_frontier(frontier_ms)
+        if self._watermark is not None and not self._end_of_input:
+            self._tx.finalize(self._limit_ms - correction_horizon_ms(self._size_ms))
+        return len(dirty), more
+
+    def _next_frontier(self, dirty: Sequence[int], more: bool) -> int | None:
+        """Panes before the frontier have been folded. It never goes back, and at the end of input not beyond the data."""
+        candidates = [self._frontier_ms] if self._frontier_ms is not None else []
+        if dirty:
+            candidates.append(dirty[-1] + self._size_ms)
+        if not more and not self._end_of_input and candidates:
+            candidates.append(self._limit_ms)
+        return max(candidates) if candidates else None
+
+    # -- data, prediction, quality: one version at a time ---------------------------------------------------------------
+
+    def _close_versions(self, dirty: Sequence[int], frontier_ms: int | None) -> None:
+        if not dirty:
+            return
+        profiles = self._tx.profiles(dirty)
+        for pane, profile in sorted(profiles.items()):
+            self._judge_pane(pane, profile)
+        for version in sorted({pane.version for pane in profiles}):
+            touched = sorted({pane.start_ms for pane in profiles if pane.version == version})
+            self._fill_gaps(version, touched)
+            self._close_pools(version, touched, frontier_ms or 0)
+
+    def _judge_pane(self, pane: PaneKey, profile: Profile) -> None:
+        for monitor in VERSION_MONITORS:
+            self._judge_window(monitor, pane.version, pane.reference, pane.start_ms, pane.start_ms + self._size_ms, profile)
+
+    def _judge_window(
+        self, monitor: Monitor, version: str, digest: str, start_ms: int, end_ms: int, profile: Profile
+    ) -> None:
+        reference = self._book.by_hash(digest)
+        findings = judge(monitor, reference, profile, self._watched.policy)
+        row = self._row(monitor, version, start_ms, end_ms, profile.rows, digest)
+        self._put(finish(row, findings, monitor_counts(monitor, reference, profile)), findings)
+
+    def _row(self, monitor: Monitor, version: str, start_ms: int, end_ms: int, rows: int, reference: str) -> WindowRow:
+        adopted = self._book.in_force(self._watched.model.name, version, start_ms) if reference else None
+        return WindowRow(
+            id="", model=self._watched.model.name, version=version, monitor=str(monitor), start_ms=start_ms, end_ms=end_ms, state="",
+            status="", revision=0, rows=rows, digest="", reference=reference, inherited=adopted is not None and adopted.version != version,
+            findings=b"", marks="", recorded_at_ms=self._closer.now_ms(),
+        )  # fmt: skip
+
+    def _put(self, row: WindowRow, findings: list[Finding]) -> None:
+        """Number the revision and give the status; unchanged windows are not written again."""
+        final = self._watermark is not None and row.end_ms <= self._watermark
+        known = self._tx.window(row.id)
+        if known is None:
+            self._judged.append((replace(row, revision=1, status="final" if final else "provisional"), findings, self._in_order(row)))
+        elif known.digest == row.digest and known.state == row.state:
+            if known.status == "provisional" and final:
+                self._tx.put_window(replace(known, status="final"))
+        else:
+            status = "provisional" if not final else "final" if known.status == "provisional" else "revised"
+            self._judged.append((replace(row, revision=known.revision + 1, status=status), findings, False))
+
+    def _in_order(self, row: WindowRow) -> bool:
+        return self._frontier_ms is None or row.start_ms + (row.end_ms - row.start_ms) // row.run > self._frontier_ms
+
+    def _fill_gaps(self, version: str, touched: Sequence[int]) -> None:
+        """A version has windows from its first to its last prediction: panes without rows in between are `no_data`, stored as runs."""
+        before, after = self._tx.neighbours(touched[0], touched[-1], version=version)
+        starts = [*([before] if before is not None else []), *touched, *([after] if after is not None else [])]
+        for one, other in zip(starts, starts[1:], strict=False):
+            if other - one > self._size_ms:
+                for monitor in VERSION_MONITORS:
+                    self._put_run(self._row(monitor, version, one + self._size_ms, one + 2 * self._size_ms, 0, ""), [], b"", other)
+
+    def _put_run(self, first: WindowRow, findings: list[Finding], counts: bytes, end_ms: int) -> None:
+        """Consecutive empty windows with one verdict are one row: the first of them, and how far it goes."""
+        row = replace(finish(first, findings, counts), end_ms=end_ms, run=(end_ms - first.start_ms) // self._size_ms)
+        known = self._tx.window(row.id)
+        if known is not None and known.digest == row.digest and known.state == row.state:
+            if (known.end_ms, known.run) != (row.end_ms, row.run):
+                self._tx.put_window(replace(known, end_ms=row.end_ms, run=row.run))
+            return
+        self._put(row, findings)
+
+    def _close_pools(self, version: str, touched: Sequence[int], frontier_ms: int) -> None:
+        """Judge together what is too little alone; withdraw pooled windows whose panes came to be judged otherwise."""
+        window = self._watched.model.window
+        for monitors, min_rows in (
+            ((Monitor.DATA, Monitor.PREDICTION), window.min_rows),
+            ((Monitor.QUALITY,), min(window.min_rows, self._watched.policy.quality_min_rows)),
+        ):
+            stored = [row for row in self._tx.windows(monitor=str(monitors[0]), version=version, from_ms=touched[0] - window.max_ms) if self._pooled(row)]
+            from_ms = max([row.end_ms for row in stored if row.end_ms <= touched[0]], default=touched[0] - window.max_ms)
+            counts = [
+                PaneCount(row.start_ms, row.rows, row.reference)
+                for row in self._tx.pane_rows(from_ms, max(frontier_ms, touched[-1] + 1), version=version)
+            ]
+            runs = pooled_runs(counts, size_ms=self._size_ms, min_rows=min_rows, max_ms=window.max_ms)
+            for run in runs:
+                self._judge_run(monitors, version, run)
+            kept = {(run.start_ms, run.end_ms) for run in runs}
+            gone = [row for row in stored if row.start_ms >= from_ms and (row.start_ms, row.end_ms) not in kept]
+            self._withdraw(gone, monitors, version)
+
+    def _pooled(self, row: WindowRow) -> bool:
+        return row.rows > 0 and row.end_ms - row.start_ms > self._size_ms
+
+    def _judge_run(self, monitors: Iterable[Monitor], version: str, run: Run) -> None:
+        profiles = [p for k, p in self._tx.profiles(run.starts_ms).items() if k.version == version and k.reference == run.reference]
+        whole = profiles[0]
+        for profile in profiles[1:]:
+            whole = merge(whole, profile)
+        for monitor in monitors:
+            self._judge_window(monitor, version, run.reference, run.start_ms, run.end_ms, whole)
+
+    def _withdraw(self, gone: Sequence[WindowRow], monitors: Iterable[Monitor], version: str) -> None:
+        for stored in gone:
+            for monitor in monitors:
+                row = self._row(monitor, version, stored.start_ms, stored.end_ms, 0, stored.reference)
+                identity = window_id(row.model, row.version, row.monitor, row.start_ms, row.end_ms)
+                if self._tx.window(identity) is not None:
+                    self._put(replace(finish(row, [], b""), withdrawn=True), [])
+
+    # -- volume: the model as a whole -----------------------------------------------------------------------------------
+
+    def _close_volume(self, dirty: Sequence[int], frontier_ms: int | None) -> None:
+        """Every touched pane, and every stretch of silence that the touched panes or the frontier bound."""
+        first_ms = self._tx.state.first_pane_ms
+        if first_ms is None or frontier_ms is None:
+            return
+        old_ms = self._frontier_ms if self._frontier_ms is not None else first_ms
+        from_ms = max(first_ms, min([old_ms, *dirty]))
+        rows: dict[int, int] = {}
+        for pane in self._tx.pane_rows(from_ms - (VOLUME_HISTORY + 1) * self._size_ms, FOREVER_MS):
+            rows[pane.start_ms] = rows.get(pane.start_ms, 0) + pane.rows
+        before_ms, _ = self._tx.neighbours(from_ms, from_ms)
+        starts = sorted({start for start in rows if from_ms <= start < frontier_ms} | ({before_ms} if before_ms is not None else set()))
+        for start_ms in dirty:
+            self._judge_volume(start_ms, start_ms + self._size_ms, self._silence(start_ms, rows, first_ms), rows[start_ms])
+        ends = [*starts[1:], frontier_ms] if not self._end_of_input else starts[1:]
+        for one, other in zip(starts, ends, strict=False):
+            self._judge_stretch(one + self._size_ms, other, rows, first_ms)
+
+    def _judge_stretch(self, start_ms: int, end_ms: int, per_pane: Mapping[int, int], first_ms: int) -> None:
+        """Panes without any row: consecutive ones with the same verdict are one row. What is judged of a silence longer than the limit holds on."""
+        judged_ms = min(end_ms, start_ms + MAX_STRETCH * self._size_ms)
+        verdicts = [(at, self._silence(at, per_pane, first_ms)) for at in range(start_ms, judged_ms, self._size_ms)]
+        while verdicts:
+            begin_ms, finding = verdicts[0]
+            rest = [item for item in verdicts if item[1].state != finding.state]
+            until_ms = rest[0][0] if rest else end_ms
+            self._judge_volume(begin_ms, until_ms, finding, 0)
+            verdicts = [item for item in verdicts if item[0] >= until_ms]
+
+    def _silence(self, start_ms: int, per_pane: Mapping[int, int], first_ms: int) -> Finding:
+        begin_ms = max(first_ms, start_ms - VOLUME_HISTORY * self._size_ms)
+        history = [per_pane.get(at, 0) for at in range(begin_ms, start_ms, self._size_ms)]
+        return judge_silence(per_pane.get(start_ms, 0), history, self._watched.policy, window_ms=self._size_ms)
+
+    def _judge_volume(self, start_ms: int, end_ms: int, finding: Finding, rows: int) -> None:
+        row = self._row(Monitor.VOLUME, "", start_ms, start_ms + self._size_ms, rows, "")
+        if rows:
+            self._put(finish(row, [finding], volume_counts(rows)), [finding])
+        else:
+            self._put_run(row, [finding], volume_counts(0), end_ms)

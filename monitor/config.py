@@ -1,0 +1,54 @@
+"""The configuration: `load_config` and the types it gives. Start here; what a file may hold is in `config_types`."""
+
+from __future__ import annotations
+
+from monitor.config_load import load_config, parse_config
+from monitor.config_types import (
+    Columns,
+    Config,
+    FeatureConfig,
+    FileSource,
+    Http,
+    KafkaSecurity,
+    KafkaSource,
+    LogReceiver,
+    MemorySource,
+    Model,
+    Receiver,
+    ReferenceConfig,
+    Retention,
+    Retraining,
+    Route,
+    SourceConfig,
+    Webhook,
+    Window,
+)
+from monitor.config_values import Kind, Task, parse_duration
+from monitor.secret import Secret
+
+__all__ = [
+    "load_config",
+    "parse_config",
+    "parse_duration",
+    "Config",
+    "Model",
+    "ReferenceConfig",
+    "Columns",
+    "Window",
+    "FeatureConfig",
+    "Kind",
+    "Task",
+    "Retraining",
+    "SourceConfig",
+    "KafkaSource",
+    "KafkaSecurity",
+    "FileSource",
+    "MemorySource",
+    "Receiver",
+    "Webhook",
+    "LogReceiver",
+    "Route",
+    "Retention",
+    "Http",
+    "Secret",
+]

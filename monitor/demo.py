@@ -1,0 +1,261 @@
+"""`driftline demo`: the real service on an embedded log (or a real broker), on simulated time, with known faults; then injected against found."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from monitor.close import Closer, Decision
+from monitor.commands import configure_log
+from monitor.config import Config, load_config
+from monitor.config_types import Http, KafkaSource
+from monitor.demo_world import DAYS, FAULTS, HOUR_MS, MODELS, START_MS, Fault, hour_of_events, reference_columns
+from monitor.errors import UserError
+from monitor.exposition import serve
+from monitor.ingest import Ingest, Pace
+from monitor.ports import Source
+from monitor.runtime import Runtime
+from monitor.service import Heartbeat
+from monitor.sources.memory import MemoryLog, MemorySource
+from monitor.store import AlertRow, Store
+
+TOPIC, PARTITIONS = "predictions", 3
+CLOSE_EVERY_HOURS = 6
+
+
+@dataclass(slots=True)
+class SimulatedClock:
+    """Time as the simulated traffic has it."""
+
+    ms: int = START_MS
+
+    def __call__(self) -> int:
+        return self.ms
+
+
+@dataclass(slots=True)
+class Found:
+    """Alerts as they fired, held against what was injected."""
+
+    fired: list[AlertRow] = field(default_factory=list)
+
+    def of(self, fault: Fault) -> AlertRow | None:
+        """The first alert that tells of this fault by the finding it should be told by."""
+        return next(
+            (a for a in self.fired if a.subject == fault.subject and a.check in fault.checks and fault.covers(a.model, a.starts_at_ms, _slack(a.model))),
+            None,
+        )
+
+    def unexplained(self) -> list[AlertRow]:
+        """Alerts that no injected fault of their model explains: false pages."""
+        return [a for a in self.fired if not any(fault.covers(a.model, a.starts_at_ms, _slack(a.model)) for fault in FAULTS)]
+
+
+def run_demo(*, leave: bool, listen: str | None, kafka: str | None) -> int:
+    """Returns the exit status: 0 only if every injected fault was found and nothing else was paged."""
+    configure_log(level=40)
+    console = Console()
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="driftline-demo-") as name:
+        folder, clock, found = Path(name), SimulatedClock(), Found()
+        console.print(f"[bold]Driftline demo[/bold]: {len(MODELS)} models, {DAYS} simulated days, {len(FAULTS)} faults to find")
+        config = _write_world(folder)
+        store = Store.open(config.store, durable=False)
+        try:
+            runtime = Runtime.build(config, store, clock)
+            heartbeat = Heartbeat()
+            server = serve(runtime, heartbeat, _http(listen)) if listen or not leave else None
+            with _traffic(kafka) as (write, source):
+                events = _simulate(runtime, source, write, clock, found, console)
+            took = time.monotonic() - begun
+            status = _report(console, found, events, took)
+            if server is not None and not leave:
+                host, port = server.address
+                console.print(f"metrics at http://{host}:{port}/metrics until Ctrl-C")
+                _wait(heartbeat, clock)
+            if server is not None:
+                server.stop()
+            return status
+        finally:
+            store.close()
+
+
+def _simulate(
+    runtime: Runtime, source: Source, write: _Write, clock: SimulatedClock, found: Found, console: Console
+) -> int:
+    """Hour by hour: traffic is written, read, folded and judged; incidents are printed as they fire."""
+
+    def decided(decision: Decision) -> None:
+        if isinstance(decision, AlertRow) and decision.status == "firing":
+            found.fired.append(decision)
+            console.print(f"  [bold red]{decision.severity.upper():8}[/bold red] {_when(decision.at_ms)}  [bold]{escape(decision.model)}[/bold]  {escape(decision.text)}")
+
+    pace = Pace(now_ms=clock, live=False)
+    ingest = Ingest(source, runtime.store, runtime.new_intake, owner="demo", writer="demo", pace=pace, telemetry=runtime.telemetry)
+    closer = runtime.closer(side_effects=True, decided=decided)
+    events = 0
+    with _progress(console) as progress:
+        task = progress.add_task("simulated days", total=DAYS)
+        for hour in range(DAYS * 24):
+            batches = [hour_of_events(model, hour) for model in MODELS]
+            clock.ms = START_MS + (hour + 1) * HOUR_MS
+            events += write(batches)
+            _read(ingest, events)
+            if hour % CLOSE_EVERY_HOURS == CLOSE_EVERY_HOURS - 1:
+                _close(ingest, closer)
+                progress.update(task, completed=(hour + 1) / 24)
+        ingest.checkpoint()
+        closer.step()
+        closer.finish_input()
+    ingest.close()
+    return events
+
+
+def _read(ingest: Ingest, total: int) -> None:
+    """Take everything that was written, as far as this worker has not yet."""
+    deadline = time.monotonic() + 60
+    while sum(owned.next_offset for owned in ingest.owned.values()) < total:
+        ingest.step(0.05)
+        if time.monotonic() > deadline:
+            raise UserError("demo: the events that were written did not come back within a minute (is the broker well?)")
+
+
+def _close(ingest: Ingest, closer: Closer) -> None:
+    ingest.checkpoint()
+    closer.step()
+
+
+def _report(console: Console, found: Found, events: int, took_seconds: float) -> int:
+    table = Table(title="injected against found", box=None, header_style="bold", title_justify="left", pad_edge=False)
+    for name in ("fault", "model", "injected (UTC)", "found (UTC)", "by", "severity"):
+        table.add_column(name, overflow="fold")
+    missed = 0
+    for fault in FAULTS:
+        alert = found.of(fault)
+        missed += alert is None
+        cells = ("[bold red]MISSED[/bold red]", "", "") if alert is None else (f"[green]{_when(alert.at_ms)}[/green]", f"{alert.check} of {alert.subject}", alert.severity)
+        table.add_row(escape(fault.name), fault.model, _when(fault.start_ms), *cells)
+    console.print()
+    console.print(table)
+    false = found.unexplained()
+    for alert in false:
+        console.print(f"[bold red]false page[/bold red] {_when(alert.at_ms)} {escape(alert.model)}: {escape(alert.text)}")
+    healthy = [model.name for model in MODELS if not any(fault.model == model.name for fault in FAULTS)]
+    console.print(
+        f"{len(FAULTS) - missed} of {len(FAULTS)} faults found, {len(false)} false pages (healthy: {', '.join(healthy)}); "
+        f"{events:,} events in {took_seconds:.0f} s"
+    )
+    return 1 if missed or false else 0
+
+
+def _write_world(folder: Path) -> Config:
+    """Reference tables and the configuration that a user would write."""
+    models: dict[str, object] = {}
+    for model in MODELS:
+        columns = reference_columns(model)
+        pq.write_table(pa.table(columns), folder / f"{model.name}.parquet")
+        models[model.name] = {
+            "task": model.task, "window": model.window, "reference": {"path": f"{model.name}.parquet"},
+            **({"positive_label": "yes"} if model.task == "binary" else {}),
+        }  # fmt: skip
+    path = folder / "driftline.yaml"
+    path.write_text(json.dumps({"store": f"sqlite:///{folder}/demo.db", "models": models}, indent=1), encoding="utf-8")
+    return load_config(path)
+
+
+class _Write:
+    """Appends an hour's events of all models to the log, spread over its partitions. Returns how many."""
+
+    def __call__(self, batches: list[list[bytes]]) -> int:
+        raise TypeError("one of the two logs below")
+
+
+class _MemoryWrite(_Write):
+    def __init__(self, log: MemoryLog) -> None:
+        self._log = log
+
+    def __call__(self, batches: list[list[bytes]]) -> int:
+        for batch in batches:
+            for place, value in enumerate(batch):
+                self._log.append(TOPIC, value, partition=place % PARTITIONS)
+        return sum(map(len, batches))
+
+
+class _KafkaWrite(_Write):
+    def __init__(self, address: str, topic: str) -> None:
+        from monitor.sources.kafka import topic_writer
+
+        self._send, self._flush, self.close = topic_writer(address, topic, PARTITIONS)
+
+    def __call__(self, batches: list[list[bytes]]) -> int:
+        for batch in batches:
+            for place, value in enumerate(batch):
+                self._send(value, place % PARTITIONS)
+        self._flush()
+        return sum(map(len, batches))
+
+
+@contextmanager
+def _traffic(kafka: str | None) -> Iterator[tuple[_Write, Source]]:
+    """The log the demo writes to and the source it reads from: embedded, or a topic of its own on a real broker."""
+    if kafka is None:
+        log = MemoryLog()
+        log.create_topic(TOPIC, PARTITIONS)
+        yield _MemoryWrite(log), MemorySource(log, group="demo", topics=[TOPIC], name="demo")
+        return
+    from monitor.sources.kafka import KafkaConsumerSource
+
+    topic = f"driftline.demo.{time.time_ns() // 1_000_000}"
+    write = _KafkaWrite(kafka, topic)
+    try:
+        config = KafkaSource.model_validate({"bootstrap_servers": (kafka,), "group_id": topic, "topics": {topic: "canonical"}})
+        yield write, KafkaConsumerSource("demo", config)
+    finally:
+        write.close()
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total}"), TimeElapsedColumn(),
+        console=console, transient=True, disable=not sys.stdout.isatty(),
+    )  # fmt: skip
+
+
+def _http(listen: str | None) -> Http:
+    try:
+        return Http.model_validate({"listen": listen or "127.0.0.1:8080"})
+    except ValueError as error:
+        raise UserError(f"--listen {listen}: write HOST:PORT of this machine, such as 127.0.0.1:8080") from error
+
+
+def _wait(heartbeat: Heartbeat, clock: SimulatedClock) -> None:
+    try:
+        while True:
+            heartbeat.loop_ms = clock()
+            threading.Event().wait(1.0)
+    except KeyboardInterrupt:
+        return
+
+
+def _slack(model: str) -> int:
+    """A window that holds a fault may have begun before it."""
+    hours = next(int(m.window[:-1]) * (24 if m.window.endswith("d") else 1) for m in MODELS if m.name == model)
+    return hours * HOUR_MS
+
+
+def _when(time_ms: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(time_ms / 1000))

@@ -1,0 +1,74 @@
+"""What the service shows over HTTP: metrics, and whether it lives and is ready. Assembled here, served by monitor/http.py."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Protocol
+
+from monitor.config_types import Http, is_loopback
+from monitor.errors import DriftlineError
+from monitor.http import HttpServer, build_app
+from monitor.metrics import Facts, Metrics, ModelFacts
+from monitor.runtime import Runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DEAD_AFTER_MS = 60_000
+
+
+class Heartbeat(Protocol):
+    """When the main loop last turned, and what keeps it from working."""
+
+    loop_ms: int
+    trouble: str | None
+
+
+def serve(runtime: Runtime, heartbeat: Heartbeat, http: Http) -> HttpServer:
+    """A started server. The caller stops it."""
+    token = http.tokens.admin.reveal() if http.tokens.admin is not None and not is_loopback(http.host) else None
+    metrics = Metrics(runtime.store, runtime.telemetry, facts(runtime))
+    app = build_app(render=metrics.render, live=_live(runtime, heartbeat), ready=_ready(runtime, heartbeat), token=token)
+    server = HttpServer(app, http.host, http.port)
+    server.start()
+    return server
+
+
+def facts(runtime: Runtime) -> Facts:
+    """The configuration, as far as metrics tell it."""
+    return Facts(
+        version=version("driftline"),
+        revision="",
+        models={
+            name: ModelFacts(
+                task=model.task or "inferred",
+                owner=model.labels.get("owner", model.labels.get("team", "")),
+                window_ms=model.window.size_ms,
+                window_max_ms=model.window.max_ms,
+            )
+            for name, model in runtime.config.models.items()
+        },
+        receivers=[*runtime.config.receivers, *runtime.config.retraining_targets],
+    )
+
+
+def _live(runtime: Runtime, heartbeat: Heartbeat) -> Callable[[], str | None]:
+    def probe() -> str | None:
+        """Independent of broker and database: an outage must not make an orchestrator kill the workers."""
+        silent_ms = runtime.now_ms() - heartbeat.loop_ms
+        return f"the loop has not turned for {silent_ms // 1000} s" if heartbeat.loop_ms and silent_ms > DEAD_AFTER_MS else None
+
+    return probe
+
+
+def _ready(runtime: Runtime, heartbeat: Heartbeat) -> Callable[[], str | None]:
+    def probe() -> str | None:
+        if heartbeat.trouble is not None:
+            return heartbeat.trouble
+        try:
+            runtime.store.reference_generation()
+        except DriftlineError as error:
+            return f"store: {error}"
+        return None
+
+    return probe

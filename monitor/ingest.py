@@ -1,0 +1,358 @@
+"""The loop that reads one source: poll, take, checkpoint. Its only truth is the store; what is in memory may be dropped at any moment.
+
+Offsets and counts are stored in one transaction, guarded by (owner, epoch, next offset). Everything that can go wrong - a crash, a rebalance,
+a worker that wakes beside its successor, a database that answers late - ends in "forget what is not stored and read it again".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import structlog
+
+from monitor.clocks import Clock
+from monitor.errors import FencedError, TransientError
+from monitor.intake import Harvest, Intake
+from monitor.ports import Assigned, Halted, PartitionId, RecordChunk, Revoked, Source, SourceEvent, Truncated
+from monitor.store import Checkpoint, GapRow, Progress, QuarantineRow, StaleReferences, Store
+from monitor.telemetry import Telemetry
+from monitor.workers import is_alive
+
+log = structlog.get_logger()
+
+CHECKPOINT_MS = 30_000
+CHECKPOINT_EVENTS = 50_000
+LEASE_MS = 10_000
+RECLAIM_MS = 3_000
+MAX_POLL_RECORDS = 5_000
+BACKOFF_MS = (200, 500, 1_000, 2_000, 5_000, 10_000, 30_000)
+
+
+@dataclass(slots=True)
+class Owned:
+    """A partition this worker has claimed: what the store holds, and how far memory is ahead of it."""
+
+    epoch: int
+    stored_offset: int
+    next_offset: int
+    fresh: bool = True  # nothing stored since the claim: checkpoint its first batch at once
+    caught_up_ms: int | None = None
+    stored_caught_up_ms: int | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Pace:
+    """When to checkpoint; and the clock, so that tests and simulations bring their own."""
+
+    now_ms: Callable[[], int]
+    checkpoint_ms: int = CHECKPOINT_MS
+    checkpoint_events: int = CHECKPOINT_EVENTS
+    live: bool = True  # False: time stands still in a quiet stream (replay: only the end of input closes)
+
+
+class Ingest:
+    """One consumer of one source. `step` does a bounded piece of work and never blocks longer than about the poll's time-out."""
+
+    def __init__(
+        self, source: Source, store: Store, new_intake: Callable[[], Intake], *, owner: str, writer: str, pace: Pace, telemetry: Telemetry
+    ) -> None:
+        self.source, self._store, self._new_intake = source, store, new_intake
+        self._owner, self._writer, self._pace, self._telemetry = owner, writer, pace, telemetry
+        self._intake = new_intake()
+        self.owned: dict[PartitionId, Owned] = {}
+        self.checkpoints = 0
+        self._gaps: list[GapRow] = []
+        self._events_waiting = 0
+        self._checkpointed_ms = pace.now_ms()
+        self._failures = 0
+        self._retry_ms = 0
+        self._topics: Mapping[str, int] = {}
+        self._leased_ms = 0
+        self._reclaim: frozenset[PartitionId] = frozenset()
+        self._reclaim_ms = 0
+
+    # -- one turn -----------------------------------------------------------------------------------------------------
+
+    def step(self, timeout_seconds: float) -> int:
+        """Poll once, take what came, checkpoint when due. Returns the number of records taken."""
+        now_ms = self._pace.now_ms()
+        if self._failures and now_ms < self._retry_ms:
+            self.source.poll(0, timeout_seconds)  # keeps the membership of the group alive; everything is paused
+            return 0
+        try:
+            self._lease(now_ms)
+            self._reclaim_fenced(now_ms)
+            chunks = self.source.poll(MAX_POLL_RECORDS, 0.0 if self._failures else timeout_seconds)
+            for event in self.source.events():
+                self._handle(event)
+            taken = sum(self._take(chunk, now_ms) for chunk in chunks)
+            self._note_caught_up(now_ms)
+            if self._due(self._pace.now_ms()):
+                self.checkpoint()
+        except TransientError as error:
+            self._back_off(error)
+            return 0
+        if self._failures:
+            self._recovered()
+        return taken
+
+    def checkpoint(self) -> None:
+        """Store everything taken so far, or drop it where the store says that it is no longer ours to store."""
+        partitions = [
+            Progress(
+                partition=partition,
+                epoch=owned.epoch,
+                from_offset=owned.stored_offset,
+                to_offset=owned.next_offset,
+                caught_up_ms=owned.caught_up_ms,
+            )
+            for partition, owned in sorted(self.owned.items())
+        ]
+        if not partitions:
+            self._forget()
+            return
+        harvest = self._intake.drain()
+        try:
+            result = self._store.checkpoint(self._rows(partitions, harvest))
+        except FencedError as error:
+            log.warning("fenced", source=self.source.name, detail=str(error))
+            self._forget()
+            self._fence()
+            return
+        except StaleReferences:
+            self._forget()
+            self._rewind()
+            return
+        except TransientError:
+            self._forget()
+            raise
+        self._stored(partitions, harvest, result.late_rows)
+
+    def close(self) -> None:
+        """Store what is there and leave the group. Safe to skip: a crash does the same without the courtesy."""
+        try:
+            self.checkpoint()
+            if getattr(self.source, "leased", False):
+                self._store.release(self.source.name, self._owner)
+        except TransientError as error:
+            log.warning("last checkpoint not stored; it will be read again", source=self.source.name, error=str(error))
+        self.source.close()
+
+    # -- what the source says -----------------------------------------------------------------------------------------
+
+    def _handle(self, event: SourceEvent) -> None:
+        match event:
+            case Assigned(partitions):
+                self._telemetry.rebalanced()
+                self._claim(partitions)
+            case Revoked(partitions):
+                if any(self.owned[p].next_offset != self.owned[p].stored_offset for p in partitions & set(self.owned)):
+                    self.checkpoint()  # still ours by the store's own check, or refused by it
+                self._reclaim -= partitions
+                for partition in partitions:
+                    self.owned.pop(partition, None)
+            case Halted(partition, offset, reason):
+                log.error("partition halted", source=self.source.name, topic=partition.topic, partition=partition.partition, offset=offset, reason=reason)
+                if partition in self.owned:
+                    self._store.halt(self.source.name, partition, self.owned[partition].epoch, f"offset {offset}: {reason}")
+            case Truncated(partition, wanted, available):
+                self._gap(partition, wanted, available, "records were deleted before they were read")
+                if partition in self.owned:
+                    self.owned[partition].next_offset = available
+
+    def _fence(self) -> None:
+        """Let go of everything. What the group still gives us after a while was taken by mistake or by our own lost answer: claim it again."""
+        for partition in self.owned:
+            self.source.pause(partition)
+        self._reclaim = frozenset(self.owned)
+        self._reclaim_ms = self._pace.now_ms() + RECLAIM_MS
+        self.owned = {}
+
+    def _reclaim_fenced(self, now_ms: int) -> None:
+        if self._reclaim and now_ms >= self._reclaim_ms:
+            partitions, self._reclaim = self._reclaim, frozenset()
+            self._claim(partitions & self._still_ours(partitions))
+
+    def _claim(self, partitions: frozenset[PartitionId]) -> None:
+        """Take the partitions over: from now on every older claim's checkpoint fails. Then start where the store says."""
+        if not partitions:
+            return
+        now_ms = self._pace.now_ms()
+        self._sync_topics(now_ms)
+        claims = self._store.claim(self.source.name, sorted(partitions), self._owner, now_ms)
+        for partition, claim in claims.items():
+            offset = claim.next_offset
+            if offset is None:
+                offset = self.source.start_offset(partition)
+                self._store.set_start(self.source.name, partition, claim.epoch, offset)
+            self.owned[partition] = Owned(claim.epoch, offset, offset)
+            self.source.seek(partition, offset)
+            self.source.resume(partition)
+
+    def _sync_topics(self, now_ms: int) -> None:
+        topics = dict(self.source.partitions())
+        if topics != self._topics:
+            self._store.sync_topics(self.source.name, topics, now_ms)
+            self._topics = topics
+
+    def _lease(self, now_ms: int) -> None:
+        """Files have no group to share them out: the store's leases do."""
+        if not getattr(self.source, "leased", False) or now_ms - self._leased_ms < LEASE_MS // 4:
+            return
+        self._leased_ms = now_ms
+        self._sync_topics(now_ms)
+        if self.owned:
+            self._store.renew(self.source.name, self._owner, now_ms)
+        free = self._store.claimable(self.source.name, sorted(self._topics), self._owner, now_ms, LEASE_MS, is_alive)
+        fresh = frozenset(free) - set(self.owned)
+        if fresh:
+            self.source.assign(sorted(fresh))  # type: ignore[attr-defined]
+            self._claim(fresh)
+
+    def _still_ours(self, partitions: frozenset[PartitionId]) -> frozenset[PartitionId]:
+        """A file whose lease went to another worker is gone; a group's assignment is told by its events."""
+        if not getattr(self.source, "leased", False):
+            return partitions
+        ours = frozenset(s.partition for s in self._store.partition_states(self.source.name) if s.owner == self._owner)
+        if partitions - ours:
+            self.source.unassign(sorted(partitions - ours))  # type: ignore[attr-defined]
+        return partitions & ours
+
+    # -- taking records -----------------------------------------------------------------------------------------------
+
+    def _take(self, chunk: RecordChunk, now_ms: int) -> int:
+        owned = self.owned.get(chunk.partition)
+        if owned is None or not chunk.offsets:
+            return 0
+        chunk = self._continue(chunk, owned)
+        if not chunk.offsets:
+            return 0
+        self._intake.add(chunk, now_ms)
+        owned.next_offset = chunk.offsets[-1] + 1
+        self._events_waiting += len(chunk.values)
+        return len(chunk.values)
+
+    def _continue(self, chunk: RecordChunk, owned: Owned) -> RecordChunk:
+        """The part of a chunk that follows on what was taken; holes on the way are recorded unless the source explains them."""
+        first, last = chunk.offsets[0], chunk.offsets[-1]
+        if first < owned.next_offset:
+            skip = sum(offset < owned.next_offset for offset in chunk.offsets)
+            chunk = RecordChunk(
+                partition=chunk.partition,
+                offsets=chunk.offsets[skip:],
+                values=chunk.values[skip:],
+                timestamps_ms=chunk.timestamps_ms[skip:] if chunk.timestamps_ms is not None else None,
+            )
+        elif first > owned.next_offset:
+            self._hole(chunk.partition, owned.next_offset, first)
+        if last - first + 1 != len(chunk.values) and chunk.offsets:
+            for before, after in zip(chunk.offsets, chunk.offsets[1:], strict=False):
+                if after != before + 1:
+                    self._hole(chunk.partition, before + 1, after)
+        return chunk
+
+    def _hole(self, partition: PartitionId, start: int, end: int) -> None:
+        explained = getattr(self.source, "explained_hole", None)
+        if explained is None or not explained(partition, start, end):
+            self._gap(partition, start, end, "offsets are missing")
+
+    def _gap(self, partition: PartitionId, start: int, end: int, reason: str) -> None:
+        log.error("gap", source=self.source.name, topic=partition.topic, partition=partition.partition, start=start, end=end, reason=reason)
+        self._gaps.append(
+            GapRow(source=self.source.name, topic=partition.topic, partition=partition.partition, from_offset=start, to_offset=end, reason=reason)
+        )
+
+    def _note_caught_up(self, now_ms: int) -> None:
+        """Read to the end, as of now. Where time is the events' own it is only noted that the end was seen: 0 lets no clock go on."""
+        seen_ms = now_ms if self._pace.live else 0
+        for partition, owned in self.owned.items():
+            if self.source.caught_up(partition):
+                owned.caught_up_ms = seen_ms
+
+    # -- storing ------------------------------------------------------------------------------------------------------
+
+    def _due(self, now_ms: int) -> bool:
+        if self._events_waiting >= self._pace.checkpoint_events or self._intake.crowded:
+            return True
+        if any(owned.fresh and owned.next_offset != owned.stored_offset for owned in self.owned.values()):
+            return True
+        if now_ms - self._checkpointed_ms < self._pace.checkpoint_ms:
+            return False
+        return any(
+            owned.next_offset != owned.stored_offset or owned.caught_up_ms != owned.stored_caught_up_ms
+            for owned in self.owned.values()
+        )
+
+    def _rows(self, partitions: Sequence[Progress], harvest: Harvest) -> Checkpoint:
+        newest: dict[PartitionId, Clock] = {}
+        for (partition, _), clock in harvest.clocks.items():
+            newest[partition] = clock.later(newest.get(partition))
+        return Checkpoint(
+            group=self.source.name,
+            owner=self._owner,
+            writer=self._writer,
+            now_ms=self._pace.now_ms(),
+            reference_generation=self._intake.generation,
+            partitions=[
+                _with_clock(progress, newest.get(progress.partition), progress.partition in harvest.outcome_partitions)
+                for progress in partitions
+            ],
+            clocks=harvest.clocks,
+            deltas=harvest.deltas,
+            quarantine=[
+                QuarantineRow(
+                    source=self.source.name, topic=bad.partition.topic, partition=bad.partition.partition,
+                    offset=bad.offset, reason=str(bad.reason), detail=bad.detail,
+                )
+                for bad in harvest.quarantine
+            ],
+            gaps=self._gaps,
+            unconfigured=harvest.unconfigured,
+        )
+
+    def _stored(self, partitions: Sequence[Progress], harvest: Harvest, late_rows: Mapping[str, int]) -> None:
+        for progress in partitions:
+            owned = self.owned[progress.partition]
+            owned.fresh = owned.fresh and owned.stored_offset == progress.to_offset
+            owned.stored_offset = progress.to_offset
+            owned.stored_caught_up_ms = owned.caught_up_ms
+        self._gaps = []
+        self._events_waiting = 0
+        self._checkpointed_ms = self._pace.now_ms()
+        self.checkpoints += 1
+        self._telemetry.checkpointed(self._checkpointed_ms, harvest, late_rows)
+        self.source.courtesy_commit({p.partition: p.to_offset for p in partitions})
+
+    def _forget(self) -> None:
+        """Drop all that is not stored; the offsets go back to what the store holds."""
+        self._intake = self._new_intake()
+        self._gaps = []
+        self._events_waiting = 0
+        for owned in self.owned.values():
+            owned.next_offset = owned.stored_offset
+
+    def _rewind(self) -> None:
+        for partition, owned in self.owned.items():
+            self.source.seek(partition, owned.stored_offset)
+
+    def _back_off(self, error: TransientError) -> None:
+        wait_ms = BACKOFF_MS[min(self._failures, len(BACKOFF_MS) - 1)]
+        self._failures += 1
+        self._retry_ms = self._pace.now_ms() + wait_ms
+        self._telemetry.store_failed()
+        log.warning("store or broker out of reach, trying again", source=self.source.name, wait_ms=wait_ms, error=str(error))
+        for partition in self.owned:
+            self.source.pause(partition)
+
+    def _recovered(self) -> None:
+        self._failures = 0
+        for partition, owned in self.owned.items():
+            self.source.seek(partition, owned.next_offset)
+            self.source.resume(partition)
+
+
+def _with_clock(progress: Progress, newest: Clock | None, outcomes: bool) -> Progress:
+    if newest is None:
+        return replace(progress, outcomes_seen=outcomes)
+    return replace(progress, newest_ms=newest.newest_ms, newest_read_ms=newest.read_ms, outcomes_seen=outcomes)

@@ -1,0 +1,292 @@
+"""Values in, mergeable counts out: the hot path between a source and a checkpoint. No I/O.
+
+Raw values wait per model until a block of them is worth decoding, columns wait until a fold is worth its fixed cost; both waits end at
+the checkpoint, so nothing that is stored depends on where blocks were cut. The cost per event is kept in msgspec and numpy: Python
+touches single events only to find their model when models interleave.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.columns import CategoryColumn, Column, NumericColumn, Status
+from detectors.profile import Profile, fold, merge
+from detectors.reference import Reference
+from monitor.clocks import Clock
+from monitor.codec import Codec
+from monitor.event_schema import EventSchema
+from monitor.events import Block, EventBatch, Reason
+from monitor.panes import pane_start
+from monitor.ports import PartitionId, RecordChunk
+from monitor.references import ReferenceBook
+from monitor.store import PaneKey
+
+BLOCK_ROWS = 256  # the objects of a block must die in the processor's cache: twice as fast as thousands at once
+FOLD_ROWS = 1_000
+MAX_PENDING_BYTES = 128 << 20
+MAX_DELTAS = 4_000
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """One record that is no event, with where it was."""
+
+    partition: PartitionId
+    offset: int
+    reason: Reason
+    detail: str
+
+
+@dataclass(slots=True)
+class Harvest:
+    """Everything that came of the records since the last drain; a checkpoint stores it whole or not at all."""
+
+    deltas: dict[PaneKey, Profile] = field(default_factory=dict)
+    clocks: dict[tuple[PartitionId, str], Clock] = field(default_factory=dict)
+    outcome_partitions: set[PartitionId] = field(default_factory=set)
+    quarantine: list[Quarantined] = field(default_factory=list)
+    unconfigured: dict[str, int] = field(default_factory=dict)
+    predictions: dict[str, int] = field(default_factory=dict)
+    outcomes: dict[str, int] = field(default_factory=dict)
+    null_values: int = 0
+
+
+@dataclass(slots=True)
+class _Pending:
+    values: list[bytes] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)  # place of each value in the order of reading
+
+
+class Intake:
+    """Collects chunks and turns them into one Harvest. Not thread-safe; one per consumer loop.
+
+    Callers may not assume that a record shows in the harvest before `drain`, which decodes and folds all that waits.
+    """
+
+    def __init__(self, schemas: Mapping[str, EventSchema], book: ReferenceBook, window_ms: Mapping[str, int]) -> None:
+        self._codec, self._book, self._window_ms = Codec(schemas), book, window_ms
+        self._fields = {
+            name: {feature.name: place for place, feature in enumerate(schema.features)} for name, schema in schemas.items()
+        }
+        self.discard()
+
+    def discard(self) -> None:
+        """Forget everything since the last drain: another worker owns what it came from, or the store refused it."""
+        self._pending: dict[str | None, _Pending] = {}
+        self._batches: dict[str, list[EventBatch]] = {}
+        self._batched_rows: dict[str, int] = {}
+        self._chunks: list[tuple[RecordChunk, int]] = []
+        self._bases: list[int] = []
+        self._next_place = 0
+        self.pending_bytes = 0
+        self._harvest = Harvest()
+
+    @property
+    def generation(self) -> int:
+        """The state of the references that the deltas stand on; the store refuses a harvest of another."""
+        return self._book.generation
+
+    @property
+    def crowded(self) -> bool:
+        """More panes wait than should be kept in memory: checkpoint now."""
+        return len(self._harvest.deltas) > MAX_DELTAS or len(self._harvest.quarantine) > 10_000
+
+    def add(self, chunk: RecordChunk, read_ms: int) -> None:
+        """Take a chunk that was read at `read_ms`. Full blocks are decoded at once."""
+        base = self._next_place
+        self._next_place += len(chunk.values)
+        self._chunks.append((chunk, read_ms))
+        self._bases.append(base)
+        values, places = self._without_nulls(chunk.values, base)
+        self.pending_bytes += sum(map(len, values))
+        hints = list(map(self._codec.route, values))
+        for hint in set(hints):
+            self._pending.setdefault(hint, _Pending())
+        if len(set(hints)) == 1:
+            only = self._pending[hints[0]]
+            only.values += values
+            only.places += places
+        else:
+            for hint, value, place in zip(hints, values, places, strict=True):
+                pending = self._pending[hint]
+                pending.values.append(value)
+                pending.places.append(place)
+        for hint in set(hints):
+            self._decode_full_blocks(hint)
+        if self.pending_bytes > MAX_PENDING_BYTES:
+            self._decode_all()
+
+    def drain(self) -> Harvest:
+        """Decode and fold all that waits, hand it over and start anew."""
+        self._decode_all()
+        for model in list(self._batches):
+            self._fold(model)
+        harvest = self._harvest
+        self.discard()
+        return harvest
+
+    def _without_nulls(self, values: Sequence[bytes | None], base: int) -> tuple[list[bytes], Sequence[int]]:
+        places = range(base, base + len(values))
+        kept = [value for value in values if value is not None]
+        if len(kept) == len(values):
+            return kept, places
+        self._harvest.null_values += len(values) - len(kept)
+        return kept, [place for place, value in zip(places, values, strict=True) if value is not None]
+
+    def _decode_all(self) -> None:
+        for hint, pending in self._pending.items():
+            for start in range(0, len(pending.values), BLOCK_ROWS):
+                self._decode(hint, pending.values[start : start + BLOCK_ROWS], pending.places[start : start + BLOCK_ROWS])
+        self._pending.clear()
+        self.pending_bytes = 0
+
+    def _decode_full_blocks(self, hint: str | None) -> None:
+        pending = self._pending[hint]
+        full = len(pending.values) // BLOCK_ROWS * BLOCK_ROWS
+        if not full:
+            return
+        for start in range(0, full, BLOCK_ROWS):
+            self._decode(hint, pending.values[start : start + BLOCK_ROWS], pending.places[start : start + BLOCK_ROWS])
+        self.pending_bytes -= sum(map(len, pending.values[:full]))
+        del pending.values[:full], pending.places[:full]
+
+    def _decode(self, hint: str | None, values: list[bytes], places: Sequence[int]) -> None:
+        block = self._codec.decode(hint, values, self._broker_times(places))
+        spots = np.asarray(places, dtype=np.int64)
+        self._set_aside(block, spots)
+        for batch in block.predictions:
+            self._advance_clocks(batch, spots[batch.rows])
+            self._harvest.predictions[batch.model] = self._harvest.predictions.get(batch.model, 0) + len(batch)
+            self._batches.setdefault(batch.model, []).append(batch)
+            self._batched_rows[batch.model] = self._batched_rows.get(batch.model, 0) + len(batch)
+            if self._batched_rows[batch.model] >= FOLD_ROWS:
+                self._fold(batch.model)
+
+    def _set_aside(self, block: Block, spots: NDArray[np.int64]) -> None:
+        """Account for what is no prediction: rejected records, outcomes (counted until the join exists), unknown models."""
+        for rejected in block.rejected:
+            chunk, row, _ = self._origin(int(spots[rejected.row]))
+            self._harvest.quarantine.append(
+                Quarantined(chunk.partition, chunk.offsets[row], rejected.reason, rejected.detail)
+            )
+        for outcomes in block.outcomes:
+            self._harvest.outcomes[outcomes.model] = self._harvest.outcomes.get(outcomes.model, 0) + len(outcomes)
+            for index in np.unique(np.searchsorted(self._bases, spots[outcomes.rows], side="right")):
+                self._harvest.outcome_partitions.add(self._chunks[int(index) - 1][0].partition)
+        for _, model in block.unconfigured:
+            self._harvest.unconfigured[model] = self._harvest.unconfigured.get(model, 0) + 1
+
+    def _origin(self, place: int) -> tuple[RecordChunk, int, int]:
+        index = bisect_right(self._bases, place) - 1
+        chunk, read_ms = self._chunks[index]
+        return chunk, place - self._bases[index], read_ms
+
+    def _broker_times(self, places: Sequence[int]) -> list[int] | None:
+        if self._chunks[-1][0].timestamps_ms is None:
+            return None  # a source either has broker times or has none
+        times: list[int] = []
+        while len(times) < len(places):
+            index = bisect_right(self._bases, places[len(times)]) - 1
+            stamps, base = self._chunks[index][0].timestamps_ms or (), self._bases[index]
+            end = bisect_left(places, base + len(stamps), lo=len(times))
+            times += [stamps[place - base] for place in places[len(times) : end]]
+        return times
+
+    def _advance_clocks(self, batch: EventBatch, spots: NDArray[np.int64]) -> None:
+        first, last = int(spots[0]), int(spots[-1])
+        if bisect_right(self._bases, first) == bisect_right(self._bases, last):
+            self._advance_clock(batch.model, bisect_right(self._bases, first) - 1, int(batch.times_ms.max()))
+            return
+        chunk_of = np.searchsorted(self._bases, spots, side="right") - 1
+        for index in np.unique(chunk_of):
+            self._advance_clock(batch.model, int(index), int(batch.times_ms[chunk_of == index].max()))
+
+    def _advance_clock(self, model: str, index: int, newest_ms: int) -> None:
+        chunk, read_ms = self._chunks[index]
+        key = (chunk.partition, model)
+        self._harvest.clocks[key] = Clock(newest_ms, read_ms).later(self._harvest.clocks.get(key))
+
+    def _fold(self, model: str) -> None:
+        batches, self._batched_rows[model] = self._batches.pop(model, []), 0
+        if not batches:
+            return
+        size_ms = self._window_ms[model]
+        times = np.concatenate([batch.times_ms for batch in batches])
+        starts = times // size_ms * size_ms
+        versions = [version for batch in batches for version in batch.versions]
+        joined = _Joined(batches)
+        for version, start_ms, rows in _groups(versions, starts):
+            adopted = self._book.in_force(model, version, start_ms)
+            if adopted is None:
+                delta = Profile(rows=len(times) if rows is None else len(rows), counts=np.zeros(0, np.int64), sums=np.zeros(0, np.int64))
+            else:
+                delta = fold(adopted.reference.layout, joined.columns(adopted.reference, self._fields[model]), rows)
+            key = PaneKey(model, version, adopted.reference.hash if adopted else "", start_ms)
+            known = self._harvest.deltas.get(key)
+            self._harvest.deltas[key] = delta if known is None else merge(known, delta)
+
+
+def _groups(versions: list[str], starts: NDArray[np.int64]) -> list[tuple[str, int, NDArray[np.int64] | None]]:
+    """(version, pane start, rows) of every group present; rows None says all of them, the usual case."""
+    names = sorted(set(versions))
+    if len(names) == 1 and starts[0] == starts[-1] and (starts == starts[0]).all():
+        return [(names[0], int(starts[0]), None)]
+    code = {name: place for place, name in enumerate(names)}
+    codes = np.fromiter((code[version] for version in versions), np.int64, len(versions))
+    groups = []
+    for start in np.unique(starts):
+        for place in np.unique(codes[starts == start]):
+            groups.append((names[int(place)], int(start), np.flatnonzero((starts == start) & (codes == place))))
+    return groups
+
+
+class _Joined:
+    """The columns of several batches end to end, each joined once and only when a layout asks for it."""
+
+    def __init__(self, batches: list[EventBatch]) -> None:
+        self._batches = batches
+        self._known: dict[tuple[str, str], Column] = {}
+
+    def columns(self, reference: Reference, fields: Mapping[str, int]) -> list[Column]:
+        return [self._column(subject.role, subject.name, fields) for subject in reference.layout.subjects]
+
+    def _column(self, role: str, name: str, fields: Mapping[str, int]) -> Column:
+        key = (role, name)
+        if key not in self._known:
+            self._known[key] = _end_to_end([_pick(batch, role, name, fields) for batch in self._batches])
+        return self._known[key]
+
+
+def _pick(batch: EventBatch, role: str, name: str, fields: Mapping[str, int]) -> Column:
+    if role == "feature":
+        return batch.features[fields[name]]
+    if role == "scores":
+        return batch.scores[_class_place(batch, name)]
+    return {"score": batch.score, "label": batch.label, "value": batch.value}[role]
+
+
+def _class_place(batch: EventBatch, name: str) -> int:
+    return batch.classes.index(name.removeprefix("scores."))
+
+
+def _end_to_end(columns: list[Column]) -> Column:
+    if len(columns) == 1:
+        return columns[0]
+    if isinstance(columns[0], CategoryColumn):
+        return CategoryColumn([value for column in columns for value in column.values])  # type: ignore[misc]
+    numeric = [column for column in columns if isinstance(column, NumericColumn)]
+    values = np.concatenate([column.values for column in numeric])
+    if all(column.status is None for column in numeric):
+        return NumericColumn(values)
+    return NumericColumn(values, np.concatenate([_status(column) for column in numeric]))
+
+
+def _status(column: NumericColumn) -> NDArray[np.uint8]:
+    if column.status is not None:
+        return column.status
+    return np.where(np.isnan(column.values), np.uint8(Status.MISSING), np.uint8(Status.VALUE))

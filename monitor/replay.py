@@ -1,0 +1,95 @@
+"""`replay`: events from files through the same pipeline as live ones, as fast as it goes. Time is the events' own; nobody is told."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from monitor.close import Decision
+from monitor.config import Config
+from monitor.config_types import FileSource
+from monitor.errors import UserError
+from monitor.ingest import Ingest, Pace
+from monitor.runtime import Runtime
+from monitor.sources import open_source
+from monitor.store import Store
+
+SOURCE = "replay"
+
+
+def replay(
+    config: Config,
+    files: Sequence[Path],
+    *,
+    model: str | None,
+    store_url: str | None,
+    now_ms: Callable[[], int],
+    decided: Callable[[Decision], None],
+    progress: Callable[[int], None] = lambda events: None,
+) -> Runtime:
+    """Read the files to their end and close what they hold. `decided` is told every window and transition, in order.
+
+    Into a temporary store unless `store_url` is given. Raises UserError for a file that is not there or not readable.
+    """
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        raise UserError(f"{missing[0]}: no such file (give JSON lines, .gz, Parquet or CSV)")
+    tables = [file for file in files if is_table(file)]
+    if tables and len(tables) != len(files):
+        raise UserError(f"{tables[0]}: tables and event files are replayed apart (run replay once for each kind)")
+    if tables and model is None:
+        raise UserError(f"{tables[0]}: a table needs --model NAME (whose predictions are its rows?)")
+    source_config = FileSource.model_validate(
+        {"paths": [str(file) for file in files], **({"format": "table", "model": model} if tables else {})}, strict=False
+    )
+    with _store(store_url) as store:
+        runtime = Runtime.build(replace(config, sources={SOURCE: source_config}), store, now_ms)
+        source = open_source(SOURCE, source_config, config)
+        ingest = Ingest(
+            source, store, runtime.new_intake, owner=SOURCE, writer=SOURCE, pace=Pace(now_ms=now_ms, live=False), telemetry=runtime.telemetry
+        )
+        closer = runtime.closer(side_effects=False, decided=decided)
+        _read(ingest, closer.step, progress)
+        closer.finish_input()
+    return runtime
+
+
+def _read(ingest: Ingest, close: Callable[[], int], progress: Callable[[int], None]) -> None:
+    """Step to the end of all files; close after each checkpoint, so that memory holds one checkpoint's events only."""
+    events = 0
+    checkpoints = ingest.checkpoints
+    while True:
+        events += ingest.step(0.0)
+        if ingest.checkpoints != checkpoints:
+            checkpoints = ingest.checkpoints
+            close()
+            progress(events)
+        if ingest.owned and all(ingest.source.caught_up(partition) for partition in ingest.owned):
+            break
+    ingest.close()
+    close()
+    progress(events)
+
+
+def is_table(file: Path) -> bool:
+    return any(suffix in (".parquet", ".csv") for suffix in file.suffixes)
+
+
+@contextmanager
+def _store(url: str | None) -> Iterator[Store]:
+    if url is not None:
+        store = Store.open(url)
+        try:
+            yield store
+        finally:
+            store.close()
+        return
+    with tempfile.TemporaryDirectory(prefix="driftline-replay-") as folder:
+        store = Store.open(f"sqlite:///{folder}/replay.db", durable=False)
+        try:
+            yield store
+        finally:
+            store.close()

@@ -1,0 +1,249 @@
+"""The service: sources are read, windows closed, messages sent, pages served. One process plays all roles or a few of them."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from alerts.notifiers.log import LogNotifier
+from alerts.notifiers.webhook import WebhookNotifier
+from alerts.ports import Notifier
+from alerts.routing import LOG
+from alerts.sender import Sender
+from monitor.alerting import TARGET
+from monitor.close import Closer
+from monitor.config import Config, LogReceiver, Webhook
+from monitor.errors import TransientError, UserError
+from monitor.exposition import serve
+from monitor.http import HttpServer
+from monitor.ingest import Ingest, Pace
+from monitor.ports import PartitionId, Source
+from monitor.runtime import Runtime
+from monitor.sources import open_source
+from monitor.workers import new_owner
+
+log = structlog.get_logger()
+
+ROLES = ("ingest", "close", "notify", "serve")
+CLOSE_EVERY_MS = 1_000
+PRUNE_EVERY_MS = 3_600_000
+DRAIN_PATIENCE_SECONDS = 300
+IDLE_SECONDS = 0.2
+
+
+@dataclass(slots=True)
+class Heartbeat:
+    """When each loop last turned, for the probes."""
+
+    loop_ms: int = 0
+    trouble: str | None = None
+
+
+class Service:
+    """`run` goes on until `stop` is set; `run_until_caught_up` ends with the input. Everything durable is in the store."""
+
+    def __init__(self, runtime: Runtime, roles: Collection[str] = ROLES, *, stop: threading.Event | None = None) -> None:
+        self.runtime, self._roles, self.stop = runtime, frozenset(roles), stop or threading.Event()
+        self.owner = new_owner()
+        self.heartbeat = Heartbeat()
+        self.closer: Closer = runtime.closer(side_effects=True)
+        self.ingests: list[Ingest] = []
+        self._closed_ms = 0
+        self._pruned_ms = 0
+        self._threads: list[threading.Thread] = []
+
+    def run(self) -> None:
+        """All roles until `stop`. Leaves the group, stores what is there, and returns."""
+        server = self._serve()
+        self._open_sources(live=True)
+        self._start_sender()
+        try:
+            while not self.stop.is_set():
+                self._turn(IDLE_SECONDS)
+        finally:
+            self._close(server)
+
+    def run_until_caught_up(self) -> None:
+        """Consume to the end offsets seen now, close as for the end of input, drain the outbox. Waits for partitions of other workers."""
+        server = self._serve()
+        self._open_sources(live=False)
+        try:
+            targets = {ingest: _targets(ingest.source) for ingest in self.ingests}
+            while not self.stop.is_set() and not all(self._reached(ingest, ends) for ingest, ends in targets.items()):
+                self._turn(IDLE_SECONDS)
+            for ingest in self.ingests:
+                self._patiently(ingest.checkpoint)
+            if "close" in self._roles and not self.stop.is_set():
+                self._patiently(self.closer.step)
+                self._patiently(self.closer.finish_input)
+            if "notify" in self._roles:
+                self._drain()
+        finally:
+            self._close(server)
+
+    # -- one turn -----------------------------------------------------------------------------------------------------
+
+    def _turn(self, timeout_seconds: float) -> None:
+        busy = 0
+        for ingest in self.ingests:
+            busy += ingest.step(0.0 if busy or len(self.ingests) > 1 else timeout_seconds)
+        now_ms = self.runtime.now_ms()
+        self.heartbeat.loop_ms = now_ms
+        if "close" in self._roles and now_ms - self._closed_ms >= CLOSE_EVERY_MS:
+            self._closed_ms = now_ms
+            self._try(self.closer.step, "close")
+        if "close" in self._roles and now_ms - self._pruned_ms >= PRUNE_EVERY_MS:
+            self._pruned_ms = now_ms
+            self._try(self._prune, "prune")
+        if not busy and (len(self.ingests) != 1):
+            self.stop.wait(timeout_seconds)
+
+    def _try(self, act: Callable[[], object], operation: str) -> None:
+        """Transient trouble is for the next turn; it shows in the probes until an act succeeds."""
+        try:
+            act()
+            self.heartbeat.trouble = None
+        except TransientError as error:
+            self.heartbeat.trouble = f"{operation}: {error}"
+            self.runtime.telemetry.store_failed(operation)
+            log.warning("out of reach, trying again", operation=operation, error=str(error))
+
+    def _patiently(self, act: Callable[[], object]) -> None:
+        for wait_seconds in (0.5, 1, 2, 5, 10, 30):
+            try:
+                act()
+                return
+            except TransientError as error:
+                log.warning("out of reach, trying again", error=str(error))
+                self.stop.wait(wait_seconds)
+        act()
+
+    def _prune(self) -> None:
+        retention = self.runtime.config.retention
+        self.runtime.store.prune(
+            self.runtime.now_ms(), windows_ms=retention.windows_ms, quarantine_ms=retention.quarantine_ms
+        )
+
+    # -- parts --------------------------------------------------------------------------------------------------------
+
+    def _open_sources(self, *, live: bool) -> None:
+        if "ingest" not in self._roles:
+            return
+        pace = Pace(now_ms=self.runtime.now_ms, live=live)
+        writer = self.owner.rpartition(":")[2]
+        for name, config in self.runtime.config.sources.items():
+            source = open_source(name, config)
+            self.ingests.append(
+                Ingest(
+                    source, self.runtime.store, self.runtime.new_intake,
+                    owner=self.owner, writer=writer, pace=pace, telemetry=self.runtime.telemetry,
+                )
+            )  # fmt: skip
+
+    def _reached(self, ingest: Ingest, ends: dict[PartitionId, int]) -> bool:
+        """Whether everything up to the end offsets is stored, or at least taken by us."""
+        missing = {
+            partition
+            for partition, end in ends.items()
+            if not (
+                partition in ingest.owned
+                and (ingest.owned[partition].next_offset >= end or ingest.source.caught_up(partition))
+            )
+        }
+        if not missing:
+            return True
+        try:
+            stored = {state.partition: state for state in self.runtime.store.partition_states(ingest.source.name)}
+        except TransientError:
+            return False
+        return all(
+            partition in stored and (stored[partition].halted is not None or (stored[partition].next_offset or 0) >= ends[partition])
+            for partition in missing
+        )
+
+    def _sender(self) -> Sender:
+        return Sender(
+            self.runtime.store, notifiers(self.runtime.config), clock=self.runtime.now_ms, random=random.random, owner=self.owner
+        )
+
+    def _start_sender(self) -> None:
+        if "notify" not in self._roles:
+            return
+        sender = self._sender()
+        thread = threading.Thread(target=self._send, args=(sender,), name="notify", daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def _send(self, sender: Sender) -> None:
+        while not self.stop.is_set():
+            try:
+                sent = sender.send_due()
+            except TransientError as error:
+                log.warning("outbox out of reach, trying again", error=str(error))
+                sent = 0
+            if not sent:
+                self.stop.wait(IDLE_SECONDS)
+        sender.close(patience_seconds=2.0)
+
+    def _drain(self) -> None:
+        """Send until nothing waits, or nothing has got through for a while: then say what is left, which the next run sends."""
+        sender, store = self._sender(), self.runtime.store
+        last, pending = time.monotonic(), store.outbox_pending()
+        while pending and time.monotonic() - last < DRAIN_PATIENCE_SECONDS and not self.stop.is_set():
+            self._try(sender.send_due, "send")
+            now_pending = store.outbox_pending()
+            if now_pending != pending:
+                last, pending = time.monotonic(), now_pending
+            elif not sender.busy:
+                self.stop.wait(IDLE_SECONDS)
+        sender.close(patience_seconds=2.0)
+        if pending:
+            log.warning("messages are left in the outbox; the next run sends them", pending=pending)
+
+    def _serve(self) -> HttpServer | None:
+        if "serve" not in self._roles or self.runtime.config.http is None:
+            return None
+        return serve(self.runtime, self.heartbeat, self.runtime.config.http)
+
+    def _close(self, server: HttpServer | None) -> None:
+        self.stop.set()
+        for ingest in self.ingests:
+            ingest.close()
+        for thread in self._threads:
+            thread.join(timeout=20)
+        if server is not None:
+            server.stop()
+
+
+def _targets(source: Source) -> dict[PartitionId, int]:
+    topics = source.partitions()
+    return source.end_offsets([PartitionId(topic, number) for topic, count in topics.items() for number in range(count)])
+
+
+def notifiers(config: Config) -> dict[str, Notifier]:
+    """Every receiver and retraining target by the name that outbox rows carry. Raises UserError for a secret that is not there or no key."""
+    made: dict[str, Notifier] = {LOG: LogNotifier()}
+    targets = {TARGET + name: target for name, target in config.retraining_targets.items()}
+    for name, receiver in [*config.receivers.items(), *targets.items()]:
+        if isinstance(receiver, LogReceiver):
+            made[name] = LogNotifier()
+        elif isinstance(receiver, Webhook):
+            try:
+                made[name] = WebhookNotifier(receiver.url, receiver.secret.reveal())
+            except ValueError as error:
+                raise UserError(f"receiver {name}: {error}") from error
+    return made
+
+
+def parse_roles(text: str) -> Sequence[str]:
+    """`ingest,close` as a tuple. Raises UserError for an unknown role."""
+    roles = tuple(role.strip() for role in text.split(",") if role.strip())
+    unknown = [role for role in roles if role not in ROLES]
+    if unknown or not roles:
+        raise UserError(f"--role: {', '.join(unknown) or 'empty'} is no role (choose from {', '.join(ROLES)})")
+    return roles

@@ -1,0 +1,232 @@
+"""What the commands print that only look: for people as tables and lines, for machines as one compact object a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from alerts.envelope import rfc3339
+from detectors.finding import State
+from detectors.reference import decode_reference
+from detectors.sentences import sentence
+from monitor.config import Model
+from monitor.errors import UserError
+from monitor.results import alert_object, decode_findings, quarantined_object, retraining_object, window_object
+from monitor.store import AlertRow, Store, WindowRow
+from monitor.timestamps import BadTimestampError, parse_time
+from monitor.windows import expand
+
+COLOURS = {"drift": "bold red", "error": "bold red", "warning": "yellow", "ok": "green", "firing": "bold red", "resolved": "green"}
+
+
+def show_windows(
+    store: Store, *, model: str | None, monitor: str | None, since: str | None, revisions: bool, as_json: bool
+) -> None:
+    """Newest revisions in the order in which they were decided; with `revisions` the replaced and withdrawn ones too."""
+    since_ms = _time(since) if since is not None else None
+    rows = (single for row in store.windows(model, monitor, since_ms, revisions=revisions) for single in expand(row))
+    if as_json:
+        _print_objects(window_object(row) for row in rows)
+        return
+    table = _table("model", "version", "monitor", "start (UTC)", "end (UTC)", "rows", "state", "status", "what moved")
+    for row in rows:
+        table.add_row(
+            escape(row.model), escape(row.version or "-"), row.monitor, _minute(row.start_ms), _minute(row.end_ms), f"{row.rows:,}",
+            _coloured(row.state), row.status, escape(_moved(row)),
+        )  # fmt: skip
+    Console().print(table)
+
+
+def _time(text: str) -> int:
+    try:
+        return parse_time(text)
+    except BadTimestampError as error:
+        raise UserError(f"--since: {error}") from error
+
+
+def window_line(row: WindowRow) -> str:
+    """One line a person reads: when, what, how bad, and the first sentence."""
+    version = f" {row.version}" if row.version else ""
+    return f"{_minute(row.start_ms)}  {row.model}{version}  {row.monitor}  {row.state}: {_moved(row)}"
+
+
+def alert_line(row: AlertRow) -> str:
+    mark = "corrected, " if row.corrected else ""
+    return f"{_minute(row.at_ms)}  {row.model}  {row.status} ({mark}{row.severity}): {row.text}"
+
+
+def show_alerts(store: Store, *, history: bool, as_json: bool) -> None:
+    """Alerts as they stand, or all transitions."""
+    rows = list(store.alerts(history))
+    if as_json:
+        _print_objects(alert_object(row) for row in rows)
+        return
+    table = _table("at (UTC)", "model", "monitor", "subject", "severity", "status", "since (UTC)", "what")
+    for row in rows:
+        table.add_row(
+            _minute(row.at_ms), escape(row.model), row.monitor, escape(row.subject), row.severity, _coloured(row.status),
+            _minute(row.starts_at_ms), escape(row.text),
+        )  # fmt: skip
+    Console().print(table if rows else "no alerts")
+
+
+def show_retraining(store: Store, *, as_json: bool) -> None:
+    rows = list(store.retraining())
+    if as_json:
+        _print_objects(retraining_object(row) for row in rows)
+        return
+    table = _table("at (UTC)", "model", "status", "mode", "target", "id", "reason")
+    for row in rows:
+        table.add_row(_minute(row.at_ms), escape(row.model), row.status, row.mode, row.target, row.id, escape(row.reason))
+    Console().print(table if rows else "no retraining requests")
+
+
+def show_quarantine(store: Store, *, limit: int | None, as_json: bool) -> None:
+    rows = store.quarantine(limit)
+    if as_json:
+        _print_objects(quarantined_object(row) for row in rows)
+        return
+    table = _table("topic", "partition", "offset", "reason", "detail")
+    for row in rows:
+        table.add_row(escape(row.topic), str(row.partition), str(row.offset), row.reason, escape(row.detail))
+    Console().print(table)
+
+
+def show_references(store: Store, *, as_json: bool) -> None:
+    rows = store.references()
+    if as_json:
+        _print_objects(
+            {
+                "type": "reference", "hash": row.hash, "model": row.model, "version": row.version or None, "rows": row.rows,
+                "effective_from": _time_or_none(row.effective_from_ms), "source": row.source_path, "warnings": json.loads(row.warnings),
+                "recorded_at": rfc3339(row.recorded_at_ms),
+            }
+            for row in rows
+        )  # fmt: skip
+        return
+    table = _table("hash", "model", "version", "in force from (UTC)", "rows", "source", "notes")
+    for row in rows:
+        start = _time_or_none(row.effective_from_ms) or "the beginning"
+        table.add_row(row.hash[:12], escape(row.model), escape(row.version or "every"), start, f"{row.rows:,}", escape(row.source_path), str(len(json.loads(row.warnings))))
+    Console().print(table)
+
+
+def show_reference(store: Store, digest: str, *, as_json: bool) -> None:
+    """One reference by its hash or the beginning of it."""
+    found = [row for row in store.references() if row.hash.startswith(digest)]
+    if len({row.hash for row in found}) != 1:
+        raise UserError(f"{digest}: {'no' if not found else 'more than one'} reference (see `driftline reference list`)")
+    row, reference = found[0], decode_reference(found[0].payload)
+    subjects = [
+        {
+            "subject": subject.name, "role": subject.role, "bins": subject.bins.count,
+            "overdispersion": round(float(reference.dispersion[32].phi[place]), 3),
+        }
+        for place, subject in enumerate(reference.layout.subjects)
+    ]  # fmt: skip
+    if as_json:
+        _print_objects([{"type": "reference", "hash": row.hash, "model": row.model, "rows": row.rows, "subjects": subjects, "excluded": dict(reference.excluded), "warnings": json.loads(row.warnings)}])
+        return
+    table = _table("subject", "role", "bins", "overdispersion")
+    for subject in subjects:
+        table.add_row(escape(str(subject["subject"])), str(subject["role"]), str(subject["bins"]), str(subject["overdispersion"]))
+    console = Console()
+    console.print(f"{row.hash}\n{row.model}, {row.rows:,} rows, {'in time order' if reference.ordered else 'order unknown'}, from {row.source_path}")
+    console.print(table)
+    for name, reason in sorted(reference.excluded.items()):
+        console.print(f"left out [bold]{escape(name)}[/bold]: {escape(reason)}")
+    for note in json.loads(row.warnings):
+        console.print(f"note: {escape(note)}")
+
+
+def show_status(store: Store, models: Mapping[str, Model], *, as_json: bool, now_ms: int) -> None:
+    """Per model the state of each monitor's newest window; open alerts; partitions; what is not configured."""
+    newest = [row for row in store.newest_windows() if row.model in models]
+    open_alerts = [row for row in store.alerts() if row.status == "firing"]
+    partitions, unknown, gaps = store.partition_states(), store.unconfigured(), store.gaps()
+    if as_json:
+        _print_objects(_status_objects(models, newest, open_alerts))
+        _print_objects(
+            {
+                "type": "partition", "source": state.group, "topic": state.partition.topic, "partition": state.partition.partition,
+                "next_offset": state.next_offset, "newest": _time_or_none(state.newest_ms), "halted": state.halted,
+            }
+            for state in partitions
+        )  # fmt: skip
+        _print_objects({"type": "unconfigured", "model": row.model or None, "records": row.records} for row in unknown)
+        return
+    console = Console()
+    table = _table("model", "version", "monitor", "newest window (UTC)", "rows", "state", "status")
+    for row in newest:
+        table.add_row(escape(row.model), escape(row.version or "-"), row.monitor, _minute(row.start_ms), f"{row.rows:,}", _coloured(row.state), row.status)
+    console.print(table if newest else "no windows yet")
+    for alert in open_alerts:
+        console.print(f"[bold red]firing[/bold red] since {_minute(alert.starts_at_ms)} ({alert.severity}) {escape(alert.model)}: {escape(alert.text)}")
+    behind = [state for state in partitions if state.halted]
+    console.print(f"{len(open_alerts)} alerts firing, {len(partitions)} partitions, {len(behind)} halted, {len(gaps)} gaps")
+    for state in behind:
+        console.print(f"[bold red]halted[/bold red] {escape(state.partition.topic)}/{state.partition.partition}: {escape(state.halted or '')}")
+    if unknown:
+        console.print("events of models that are not configured (paste what you want to watch):")
+        console.print("models:")
+        for row in unknown:
+            console.print(f"  {escape(row.model or '(others)')}: {{reference: {{path: REFERENCE.parquet}}}}   # {row.records:,} events")
+
+
+def _status_objects(models: Mapping[str, Model], newest: Iterable[WindowRow], alerts: Iterable[AlertRow]) -> Iterable[dict[str, object]]:
+    rows, firing = list(newest), list(alerts)
+    for name in sorted(models):
+        own = [row for row in rows if row.model == name]
+        yield {
+            "type": "model",
+            "model": name,
+            "windows": [window_summary(row) for row in own],
+            "alerts": [alert_object(row) for row in firing if row.model == name],
+        }
+
+
+def window_summary(row: WindowRow) -> dict[str, object]:
+    return {
+        "id": row.id, "version": row.version or None, "monitor": row.monitor, "start": rfc3339(row.start_ms), "end": rfc3339(row.end_ms),
+        "rows": row.rows, "state": row.state, "status": row.status, "revision": row.revision,
+    }  # fmt: skip
+
+
+def _moved(row: WindowRow) -> str:
+    findings = decode_findings(row.findings)
+    said = [f for f in findings if f.state in (State.DRIFT, State.ERROR)] or [f for f in findings if f.state is State.WARNING]
+    if not said:
+        return ""
+    said.sort(key=lambda finding: -(finding.value or 0))
+    more = f" (and {len(said) - 1} more)" if len(said) > 1 else ""
+    return sentence(said[0]) + more
+
+
+def _print_objects(items: Iterable[Mapping[str, object]]) -> None:
+    for item in items:
+        print(json.dumps(item, separators=(",", ":"), ensure_ascii=False, allow_nan=False))
+
+
+def _table(*names: str) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in names:
+        table.add_column(name, justify="right" if name in ("rows", "bins", "overdispersion") else "left", overflow="fold")
+    return table
+
+
+def _coloured(state: str) -> str:
+    colour = COLOURS.get(state)
+    return f"[{colour}]{state}[/{colour}]" if colour else state
+
+
+def _minute(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def _time_or_none(time_ms: int | None) -> str | None:
+    return None if time_ms is None or time_ms < -(2**61) else rfc3339(time_ms)

@@ -1,0 +1,384 @@
+"""kafka-python's fetch path, taken over at its narrowest point: one list of values per batch instead of one object per record.
+
+The stock client spends 7-9 us of CPU on each record (seven varint calls, a record object, a 13-field tuple). Here a batch of format 2 is
+walked once with the varints inlined. Everything around it (sessions, leaders, aborted transactions, positions) stays the client's;
+tests/unit/sources/test_kafka_records.py fails when a new kafka-python moves what is relied on here.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from kafka.consumer.fetcher import Fetcher
+from kafka import errors as ke
+from kafka.errors import (
+    CorruptRecordError,
+    KafkaConnectionError,
+    KafkaTimeoutError,
+    RetriableError,
+    TopicAuthorizationFailedError,
+)
+from kafka.net.compat import KafkaNetClient
+from kafka.net.manager import KafkaConnectionManager
+from kafka.net.selector import NetworkSelector
+from kafka.protocol.consumer import IsolationLevel
+from kafka.structs import OffsetAndMetadata, TopicPartition
+
+from monitor.sources.kafka_bounds import MAX_BATCH_BYTES, decode
+
+_CHUNK_BYTES = 16 * 1024 * 1024  # batches are put together into one chunk up to here
+_READ_BYTES = 1024 * 1024
+_HEADER_BYTES = 61
+REFUSED = (
+    ke.AuthorizationError, ke.SaslAuthenticationFailedError, ke.UnsupportedSaslMechanismError, ke.IllegalSaslStateError,
+    ke.InvalidGroupIdError, ke.InvalidSessionTimeoutError, ke.InconsistentGroupProtocolError, ke.InvalidTopicError,
+    ke.KafkaConfigurationError,
+)  # fmt: skip
+"""The broker answers, and waiting will not change its mind."""
+
+
+class Unpacked(NamedTuple):
+    """The records of one batch, or of several in a row. `next_offset` is one past the batch, markers and compacted records included."""
+
+    offsets: list[int]
+    values: list[bytes | None]
+    timestamps_ms: list[int]
+    keys: list[bytes | None]
+    next_offset: int
+
+
+class Failure(NamedTuple):
+    """What is wrong with one partition at one offset; the client itself would throw it at whoever polls, without saying where."""
+
+    partition: TopicPartition
+    offset: int
+    error: Exception
+
+
+# --- one batch -------------------------------------------------------------------------------------------------------
+
+
+def unpack(
+    data: bytes, count: int, first_offset: int
+) -> tuple[list[int], list[int], list[bytes | None], list[bytes | None]]:
+    """Offsets, timestamp deltas, values and keys of the `count` records in `data`, the decompressed body of a format-2 batch.
+
+    Record headers are stepped over, not read: nothing here needs them, and a broken header name cannot stop a partition.
+    Raises CorruptRecordError when the records do not fill `data` exactly.
+    """
+    offsets: list[int] = []
+    deltas: list[int] = []
+    values: list[bytes | None] = []
+    keys: list[bytes | None] = []
+    pos = 0
+    try:
+        for _ in range(count):
+            # zigzag varints, the usual one and two bytes inline: a call costs more than the rest of the record
+            raw = data[pos]
+            pos += 1
+            if raw > 127:
+                more = data[pos]
+                if more < 128:
+                    raw += (more << 7) - 128
+                    pos += 1
+                else:
+                    raw, pos = _varint(data, pos - 1)
+            end = pos + (raw >> 1)
+            raw = data[pos + 1]  # after the attributes
+            pos += 2
+            if raw > 127:
+                more = data[pos]
+                if more < 128:
+                    raw += (more << 7) - 128
+                    pos += 1
+                else:
+                    raw, pos = _varint(data, pos - 1)
+            deltas.append((raw >> 1) ^ -(raw & 1))
+            raw = data[pos]
+            pos += 1
+            if raw > 127:
+                more = data[pos]
+                if more < 128:
+                    raw += (more << 7) - 128
+                    pos += 1
+                else:
+                    raw, pos = _varint(data, pos - 1)
+            offsets.append(first_offset + (raw >> 1))
+            raw = data[pos]
+            pos += 1
+            if raw == 1:
+                keys.append(None)
+            else:
+                if raw > 127:
+                    raw, pos = _varint(data, pos - 1)
+                stop = pos + (raw >> 1)
+                keys.append(data[pos:stop])
+                pos = stop
+            raw = data[pos]
+            pos += 1
+            if raw == 1:
+                values.append(None)
+                stop = pos
+            else:
+                if raw > 127:
+                    more = data[pos]
+                    if more < 128:
+                        raw += (more << 7) - 128
+                        pos += 1
+                    else:
+                        raw, pos = _varint(data, pos - 1)
+                stop = pos + (raw >> 1)
+                values.append(data[pos:stop])
+            if stop >= end:  # at least the number of headers follows
+                raise CorruptRecordError(
+                    f"record {len(offsets) - 1} of the batch at offset {first_offset} overruns its length"
+                )
+            pos = end
+    except IndexError:
+        pos = -1
+    if pos != len(data):
+        raise CorruptRecordError(f"the batch at offset {first_offset} does not hold the {count} records it claims")
+    return offsets, deltas, values, keys
+
+
+def _varint(data: bytes, pos: int) -> tuple[int, int]:
+    raw = shift = 0
+    while True:
+        byte = data[pos]
+        pos += 1
+        raw |= (byte & 0x7F) << shift
+        if byte < 128:
+            return raw, pos
+        shift += 7
+        if shift > 63:
+            raise CorruptRecordError("a number in the batch is longer than 64 bits")
+
+
+def _unpack_batch(batch: Any, limit_bytes: int) -> Unpacked:
+    """One batch of format 2 (kafka.record.default_records.DefaultRecordBatch, CRC already checked)."""
+    body = bytes(memoryview(batch._buffer)[_HEADER_BYTES:])
+    codec = batch.compression_type
+    data = decode(codec, body, limit_bytes) if codec else body
+    offsets, deltas, values, keys = unpack(data, batch.records_count, batch.base_offset)
+    if offsets and (offsets[-1] > batch.last_offset or any(a >= b for a, b in zip(offsets, offsets[1:], strict=False))):
+        raise CorruptRecordError(f"the offsets of the batch at {batch.base_offset} do not rise")
+    if batch.timestamp_type == batch.LOG_APPEND_TIME:
+        times = [batch.max_timestamp] * len(offsets)
+    else:
+        first = batch.first_timestamp
+        times = [first + delta for delta in deltas]
+    return Unpacked(offsets, values, times, keys, batch.next_offset)
+
+
+def _unpack_legacy(batch: Any) -> Unpacked:
+    """Formats 0 and 1, through the client's own reader (its decoders are bounded by kafka_bounds.bound_legacy_formats)."""
+    records = list(batch)
+    if not all(record.validate_crc() for record in records):
+        raise CorruptRecordError("a record of an old message format fails its checksum")
+    offsets = [record.offset for record in records]
+    times = [-1 if record.timestamp is None else record.timestamp for record in records]
+    after = offsets[-1] + 1 if offsets else batch.next_offset
+    return Unpacked(offsets, [r.value for r in records], times, [r.key for r in records], after)
+
+
+# --- one fetched partition -------------------------------------------------------------------------------------------
+
+
+class BatchRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
+    """A fetched partition whose iterator yields batches. Which batches are aborted or markers is decided by the inherited code."""
+
+    limit_bytes = MAX_BATCH_BYTES
+    _rest: Unpacked | None = None
+
+    def take(self, n: int | None = None) -> list[Unpacked]:
+        """At most one entry, of at most n records from as many batches as it takes; [] at the end. `next_fetch_offset` follows.
+
+        An unreadable batch raises here, but only after all before it were taken.
+        """
+        self._maybe_raise_next_inline_exception()
+        out = Unpacked([], [], [], [], 0)
+        held, room = 0, n if n is not None else 1 << 62
+        while room > 0 and held < _CHUNK_BYTES and (batch := self._next_batch(bool(out.offsets))) is not None:
+            start = bisect_left(batch.offsets, self.next_fetch_offset)  # a fetch may begin inside a batch
+            stop = min(start + room, len(batch.offsets))
+            for mine, theirs in zip(out[:4], batch[:4], strict=True):
+                mine.extend(theirs[start:stop])  # type: ignore[attr-defined]
+            room -= stop - start
+            if stop < len(batch.offsets):
+                self._rest = batch
+                self.next_fetch_offset = batch.offsets[stop - 1] + 1
+            else:
+                self.next_fetch_offset = max(batch.next_offset, self.next_fetch_offset)
+                held += sum(map(len, filter(None, batch.values)))
+            self.records_read += stop - start
+        return [out._replace(next_offset=self.next_fetch_offset)] if out.offsets else []
+
+    def _next_batch(self, something_taken: bool) -> Unpacked | None:
+        if self._rest is not None:
+            batch, self._rest = self._rest, None
+            return batch
+        try:
+            return next(self.record_iterator, None) if self.record_iterator is not None else None
+        except Exception as error:
+            if not something_taken:
+                raise
+            self._next_inline_exception = error
+            return None
+
+    def _maybe_skip_record(self, record: Unpacked) -> bool:
+        return False  # `take` starts at the wanted offset itself
+
+    def _unpack_records(self, tp: TopicPartition, records: Any, *_deserializers: object) -> Iterator[Unpacked]:
+        while (batch := records.next_batch()) is not None:
+            if self.check_crcs and not batch.validate_crc():
+                raise CorruptRecordError(f"the batch at offset {batch.base_offset} fails its checksum")
+            self.bytes_read += batch.size_in_bytes if batch.magic == 2 else 0
+            if batch.magic < 2:
+                yield _unpack_legacy(batch)
+                continue
+            self.leader_epoch = batch.leader_epoch
+            if self._is_invisible(batch):
+                self.next_fetch_offset = max(batch.next_offset, self.next_fetch_offset)
+            else:
+                yield _unpack_batch(batch, self.limit_bytes)
+        self.drain()
+
+    def _is_invisible(self, batch: Any) -> bool:
+        """True for a transaction marker and for records of an aborted transaction."""
+        if self.isolation_level == IsolationLevel.READ_COMMITTED and batch.has_producer_id():
+            self._consume_aborted_transactions_up_to(batch.last_offset)
+            if self._contains_abort_marker(batch):
+                self.aborted_producer_ids.discard(batch.producer_id)
+            elif self._is_batch_aborted(batch):
+                return True
+        return bool(batch.is_control_batch)
+
+
+class BatchFetcher(Fetcher):  # type: ignore[misc]
+    """Keeps what is wrong with one partition to that partition, and remembers up to where the brokers said there is something to read."""
+
+    PartitionRecords = BatchRecords
+
+    def __init__(self, *args: Any, limit_bytes: int = MAX_BATCH_BYTES, **configs: Any) -> None:
+        super().__init__(*args, **configs)
+        self.PartitionRecords = type("BoundedBatchRecords", (BatchRecords,), {"limit_bytes": limit_bytes})
+        self.failures: deque[Failure] = deque(maxlen=10_000)
+        self.ends: dict[TopicPartition, int] = {}
+        self.answers: dict[Any, int] = {}  # node -> answers so far
+        self.answered: dict[Any, float] = {}  # node -> monotonic seconds of the newest answer
+        self.covered_from: dict[TopicPartition, int] = {}
+        self._expected: dict[TopicPartition, int] = {}
+
+    def forget(self, partition: TopicPartition) -> None:
+        """The partition is new here, or sought: nothing known about it holds."""
+        for known in (self.ends, self.covered_from, self._expected):
+            known.pop(partition, None)
+
+    def _handle_fetch_response(self, node_id: Any, fetch_offsets: Any, send_time: float, response: Any) -> None:
+        # On the client's I/O thread. Written at arrival, not when parsed: data that waits here must count as not yet handed out.
+        for topic in response.responses:
+            for data in topic.partitions:
+                if data.error_code == 0:
+                    stable = data.last_stable_offset
+                    end = stable if stable is not None and stable >= 0 else data.high_watermark
+                    self.ends[TopicPartition(topic.topic, data.partition_index)] = end
+        super()._handle_fetch_response(node_id, fetch_offsets, send_time, response)
+        self.answers[node_id] = self.answers.get(node_id, 0) + 1
+        self.answered[node_id] = time.monotonic()
+
+    def _parse_fetched_data(self, completed_fetch: Any) -> Any:
+        try:
+            return super()._parse_fetched_data(completed_fetch)
+        except (TopicAuthorizationFailedError, RetriableError):
+            raise
+        except Exception as error:
+            self.failures.append(Failure(completed_fetch.topic_partition, completed_fetch.fetched_offset, error))
+            return None
+
+    def _append(self, drained: Any, part: Any, max_records: int, update_offsets: bool) -> int:
+        partition, start = part.topic_partition, part.next_fetch_offset
+        state = self._subscriptions.assignment.get(partition)
+        if not part or state is None or not state.is_fetchable() or state.position.offset != start:
+            if part:
+                part.drain()
+            return 0
+        try:
+            taken = part.take(max_records)
+        except Exception as error:
+            self.failures.append(Failure(partition, part.next_fetch_offset, error))
+            taken = []
+            part.drain()
+        if self._expected.get(partition) != start:
+            self.covered_from[partition] = start
+        self._expected[partition] = part.next_fetch_offset
+        drained[partition].extend(taken) if taken else None
+        state.position = OffsetAndMetadata(part.next_fetch_offset, "", part.leader_epoch)
+        return sum(len(unpacked.offsets) for unpacked in taken)
+
+
+# --- larger reads ----------------------------------------------------------------------------------------------------
+
+
+class LargeReadClient(KafkaNetClient):  # type: ignore[misc]
+    """The client's network layer with sockets read 1 MiB at a time: the stock one takes 4096 bytes a call and joins them."""
+
+    def __init__(self, **configs: Any) -> None:
+        net = NetworkSelector(**configs)
+        super().__init__(net=net, manager=_LargeReadManager(net, **configs), **configs)
+
+
+class _LargeReadManager(KafkaConnectionManager):  # type: ignore[misc]
+    def __init__(self, net: Any, **configs: Any) -> None:
+        super().__init__(net, **configs)
+        # 3.0.12 does not pass the consumer's own setting on to its metadata requests, so that a misspelt topic would be created
+        self.cluster.config["allow_auto_create_topics"] = False
+        self._connect_error: Exception | None = None
+
+    async def _connect(self, node: Any, conn: Any, **options: Any) -> None:
+        await super()._connect(node, conn, **options)
+        error = conn.init_future.exception
+        if error is not None and not isinstance(self._connect_error, REFUSED):
+            self._connect_error = error
+
+    async def _do_bootstrap(self, deadline: float | None) -> Any:
+        """The stock one tries a wrong password until its time-out and then tells only that; here a refusal ends it within a second."""
+        while True:
+            until = time.monotonic() + 1.0
+            try:
+                return await super()._do_bootstrap(until if deadline is None else min(until, deadline))
+            except KafkaTimeoutError as error:
+                if isinstance(self._connect_error, REFUSED):
+                    raise self._connect_error from None
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise error from self._connect_error
+
+    async def _build_transport(self, node: Any, timeout_at: float | None = None) -> Any:
+        transport = await super()._build_transport(node, timeout_at=timeout_at)
+        # what TLS has decrypted already would not wake the selector again, so TLS reads until nothing is left
+        transport._sock_recv = lambda: _receive(transport._sock, once=not self.ssl_enabled)
+        return transport
+
+
+def _receive(sock: Any, *, once: bool) -> tuple[bytes, Exception | None]:
+    parts: list[bytes] = []
+    error: Exception | None = None
+    while True:
+        try:
+            data = sock.recv(_READ_BYTES)
+        except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            break
+        except Exception as failed:
+            error = KafkaConnectionError(failed)
+            break
+        if not data:
+            error = KafkaConnectionError("socket disconnected")
+            break
+        parts.append(data)
+        if once:
+            break
+    return (parts[0] if len(parts) == 1 else b"".join(parts)), error

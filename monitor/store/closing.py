@@ -1,0 +1,283 @@
+"""Closing: everything that is decided about a model's windows, in one transaction that excludes other closers of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import groupby
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from detectors.profile import Profile, decode, encode, merge
+from monitor.store.engine import BusyError, Database, chunks, columns_of, greatest, records, upsert, values_of
+from monitor.store.records import (
+    ANY,
+    AlertRow,
+    AnyVersion,
+    ModelState,
+    OutboxRow,
+    PaneKey,
+    PaneRows,
+    RetrainingRow,
+    WindowRow,
+)
+from monitor.store.tables import (
+    FINAL,
+    IS_OPEN,
+    alert,
+    alert_state,
+    model_state,
+    outbox,
+    pane,
+    retraining,
+    state,
+    track,
+    windows,
+)
+
+_PANES_A_BATCH = 50  # profiles held in memory while panes are made final
+
+
+@contextmanager
+def closing(db: Database, model: str) -> Iterator[ClosingTransaction | None]:
+    """None when another worker is closing this model. On SQLite all writers take turns, and None means that the turn did not come in time."""
+    _ensure(db, model)
+    with ExitStack() as stack:
+        transaction = None
+        try:
+            connection = stack.enter_context(db.write())
+            transaction = _locked(connection, model)
+        except BusyError:
+            stack.close()
+        yield transaction
+
+
+class ClosingTransaction:
+    """Committed when the block of `closing` ends, undone when it raises. Not to be kept, nor used from another thread.
+
+    On PostgreSQL the block must not compute for more than some seconds: checkpoints of the model wait for its panes.
+    """
+
+    def __init__(self, connection: Connection, model: str, state: ModelState) -> None:
+        self.model = model
+        self.state = state
+        self._connection = connection
+        self._locked: set[int] = set()
+
+    def set_frontier(self, frontier_ms: int) -> None:
+        self._set_model_state(frontier_ms=frontier_ms)
+
+    def dirty_panes(self, before_start_ms: int) -> list[int]:
+        """Starts of changed panes, locked: a checkpoint that touches one waits until this transaction ends and makes it dirty again."""
+        t = pane.c
+        dirty = (t.model == self.model) & IS_OPEN & t.dirty & (t.start_ms < before_start_ms)
+        statement = sa.select(t.start_ms).where(dirty).order_by(t.start_ms).with_for_update()
+        starts = list(self._connection.scalars(statement))
+        self._locked.update(starts)
+        return starts
+
+    def pane_rows(self, from_ms: int, before_ms: int, *, version: str | AnyVersion = ANY) -> list[PaneRows]:
+        """Rows by pane, version and reference, for from_ms <= start < before_ms, sorted by start and version."""
+        t = state.c
+        key = (t.start_ms, t.version, t.reference)
+        these = (t.model == self.model) & (t.start_ms >= from_ms) & (t.start_ms < before_ms)
+        if not isinstance(version, AnyVersion):
+            these &= t.version == version
+        statement = (
+            sa.select(*key, sa.cast(sa.func.sum(t.rows), sa.BigInteger))
+            .where(these)
+            .group_by(*key)
+            .order_by(*key)
+        )
+        found = self._connection.execute(statement)
+        return [PaneRows(start_ms=start, version=v, reference=r, rows=rows) for start, v, r, rows in found]
+
+    def neighbours(self, first_ms: int, last_ms: int, *, version: str | AnyVersion = ANY) -> tuple[int | None, int | None]:
+        """Start of the last pane with rows before `first_ms` and of the first one after `last_ms`, of one version or of any."""
+        t = state.c
+        own = t.model == self.model
+        if not isinstance(version, AnyVersion):
+            own &= t.version == version
+        before = self._connection.scalar(sa.select(sa.func.max(t.start_ms)).where(own, t.start_ms < first_ms))
+        after = self._connection.scalar(sa.select(sa.func.min(t.start_ms)).where(own, t.start_ms > last_ms))
+        return before, after
+
+    def window(self, window_id: str) -> WindowRow | None:
+        """The newest revision of one window, withdrawn or not."""
+        statement = sa.select(*columns_of(windows, WindowRow)).where(windows.c.id == window_id, windows.c.newest)
+        return next(iter(records(self._connection, statement, WindowRow)), None)
+
+    def profiles(self, start_ms: Sequence[int]) -> dict[PaneKey, Profile]:
+        """The merged profiles of the panes that start then, all in memory at once."""
+        merged: dict[PaneKey, Profile] = {}
+        for row in self._state_rows(start_ms):
+            key, profile = _pane_key(row), decode(row.profile, None)
+            merged[key] = merge(merged[key], profile) if key in merged else profile
+        return merged
+
+    def mark_clean(self, starts: Sequence[int]) -> None:
+        """Only for panes that `dirty_panes` returned in this transaction: others may have changed since."""
+        if not self._locked.issuperset(starts):
+            raise ValueError("mark_clean: a pane that this transaction does not hold")
+        for some in chunks(sorted(starts)):
+            these = (pane.c.model == self.model) & pane.c.start_ms.in_(some)
+            self._connection.execute(sa.update(pane).where(these).values(dirty=False))
+
+    def finalize(self, before_start_ms: int) -> int:
+        """Make clean panes with start < before_start_ms final, one state row for each (version, reference); returns how many.
+
+        Dirty ones, and those a checkpoint is writing to, are left for the next time. Panes that appear below it later are final at birth.
+        """
+        t = pane.c
+        clean = (t.model == self.model) & IS_OPEN & ~t.dirty & (t.start_ms < before_start_ms)
+        statement = sa.select(t.start_ms).where(clean).order_by(t.start_ms).with_for_update(skip_locked=True)
+        starts = list(self._connection.scalars(statement))
+        for some in chunks(starts, _PANES_A_BATCH):
+            self._merge_state(some)
+            these = (t.model == self.model) & t.start_ms.in_(some)
+            self._connection.execute(sa.update(pane).where(these).values(status=FINAL))
+        self._set_model_state(
+            final_before_ms=greatest(model_state.c.final_before_ms, sa.literal(before_start_ms, sa.BigInteger))
+        )
+        return len(starts)
+
+    def windows(
+        self,
+        *,
+        monitor: str | None = None,
+        version: str | AnyVersion = ANY,
+        from_ms: int | None = None,
+        before_ms: int | None = None,
+        withdrawn: bool = False,
+    ) -> list[WindowRow]:
+        """The newest revision of each window with from_ms <= start < before_ms, sorted by start, then in the order decided.
+
+        Withdrawn ones only when asked for (a window that comes back needs the revision after theirs).
+        """
+        t = windows.c
+        conditions = [t.model == self.model, t.newest]
+        conditions += [] if monitor is None else [t.monitor == monitor]
+        conditions += [] if isinstance(version, AnyVersion) else [t.version == version]
+        conditions += [] if from_ms is None else [t.start_ms >= from_ms]
+        conditions += [] if before_ms is None else [t.start_ms < before_ms]
+        conditions += [] if withdrawn else [~t.withdrawn]
+        statement = sa.select(*columns_of(windows, WindowRow)).where(*conditions).order_by(t.start_ms, t.decided)
+        return records(self._connection, statement, WindowRow)
+
+    def put_window(self, row: WindowRow) -> None:
+        """A new revision takes the place of older ones. Where (id, revision) is there already, what may change without a new decision
+        is overwritten (status, end and run, marks, withdrawn, recorded_at); state, findings and digest stay."""
+        t = windows.c
+        self._add_track(row)
+        older = (t.id == row.id) & t.newest & (t.revision < row.revision)
+        self._connection.execute(sa.update(windows).where(older).values(newest=False))
+        later = sa.select(t.revision).where(t.id == row.id, t.revision > row.revision).limit(1)
+        newest = self._connection.scalar(later) is None
+        insert = upsert(self._connection, windows)
+        changeable = ("status", "end_ms", "run", "marks", "withdrawn", "recorded_at_ms")
+        statement = insert.on_conflict_do_update(
+            index_elements=[t.id, t.revision], set_={name: insert.excluded[name] for name in changeable}
+        )
+        self._connection.execute(statement, values_of(row, "decided", newest=newest))
+
+    def alert_states(self) -> dict[str, str]:
+        statement = sa.select(alert_state.c.fingerprint, alert_state.c.body).where(alert_state.c.model == self.model)
+        return {row.fingerprint: row.body for row in self._connection.execute(statement)}
+
+    def put_alert_state(self, fingerprint: str, model: str, body: str | None) -> None:
+        """None forgets the state."""
+        if body is None:
+            self._connection.execute(sa.delete(alert_state).where(alert_state.c.fingerprint == fingerprint))
+            return
+        insert = upsert(self._connection, alert_state)
+        statement = insert.on_conflict_do_update(
+            index_elements=[alert_state.c.fingerprint],
+            set_={"model": insert.excluded.model, "body": insert.excluded.body},
+        )
+        self._connection.execute(statement, {"fingerprint": fingerprint, "model": model, "body": body})
+
+    def put_alert(self, row: AlertRow) -> None:
+        self._connection.execute(sa.insert(alert), values_of(row, "seq"))
+
+    def alert_rows(self, fingerprint: str | None = None) -> list[AlertRow]:
+        """The model's transitions in the order they were put."""
+        statement = sa.select(*columns_of(alert, AlertRow)).where(alert.c.model == self.model).order_by(alert.c.seq)
+        if fingerprint is not None:
+            statement = statement.where(alert.c.fingerprint == fingerprint)
+        return records(self._connection, statement, AlertRow)
+
+    def put_outbox(self, row: OutboxRow) -> None:
+        """A message whose id is there already is not put again."""
+        statement = upsert(self._connection, outbox).on_conflict_do_nothing(index_elements=[outbox.c.id])
+        self._connection.execute(statement, values_of(row, lease_owner=None, leased_until_ms=0))
+
+    def put_retraining(self, row: RetrainingRow) -> None:
+        """Takes the place of the row with the same id."""
+        insert = upsert(self._connection, retraining)
+        values = values_of(row)
+        statement = insert.on_conflict_do_update(
+            index_elements=[retraining.c.id], set_={name: insert.excluded[name] for name in values if name != "id"}
+        )
+        self._connection.execute(statement, values)
+
+    def retraining_rows(self, model: str) -> list[RetrainingRow]:
+        t = retraining.c
+        statement = sa.select(*columns_of(retraining, RetrainingRow)).where(t.model == model)
+        return records(self._connection, statement.order_by(t.recorded_at_ms, t.id), RetrainingRow)
+
+    def _set_model_state(self, **values: object) -> None:
+        self._connection.execute(sa.update(model_state).where(model_state.c.model == self.model).values(values))
+
+    def _state_rows(self, starts: Sequence[int]) -> Iterator[sa.Row[Any]]:
+        t = state.c
+        for some in chunks(sorted(set(starts))):
+            these = (t.model == self.model) & t.start_ms.in_(some)
+            order = (t.start_ms, t.version, t.reference, t.writer)
+            yield from self._connection.execute(sa.select(state).where(these).order_by(*order)).all()
+
+    def _merge_state(self, starts: Sequence[int]) -> None:
+        rows = []
+        for key, group in groupby(self._state_rows(starts), key=_pane_key):
+            parts = list(group)
+            total = decode(parts[0].profile, None)
+            for part in parts[1:]:
+                total = merge(total, decode(part.profile, None))
+            data = parts[0].profile if len(parts) == 1 else encode(total)
+            rows.append(key._asdict() | {"writer": "", "rows": total.rows, "profile": data})
+        these = (state.c.model == self.model) & state.c.start_ms.in_(starts)
+        self._connection.execute(sa.delete(state).where(these))
+        if rows:
+            self._connection.execute(sa.insert(state), rows)
+
+    def _add_track(self, row: WindowRow) -> None:
+        key = {"model": row.model, "version": row.version, "monitor": row.monitor}
+        self._connection.execute(upsert(self._connection, track).on_conflict_do_nothing(), key)
+
+
+def _ensure(db: Database, model: str) -> None:
+    # In a transaction of its own: an insert inside the closing would make other closers wait for it instead of going on.
+    with db.read() as connection:
+        if connection.scalar(sa.select(model_state.c.model).where(model_state.c.model == model)) is not None:
+            return
+    with db.write() as connection:
+        connection.execute(upsert(connection, model_state).on_conflict_do_nothing(), {"model": model})
+
+
+def _locked(connection: Connection, model: str) -> ClosingTransaction | None:
+    t = model_state.c
+    statement = sa.select(t.frontier_ms, t.first_pane_ms).where(t.model == model).with_for_update(skip_locked=True)
+    row = connection.execute(statement).one_or_none()
+    if row is None:
+        return None
+    # Kept, because panes are pruned one day. A pane that was final at birth never held anything.
+    first_open = connection.scalar(sa.select(sa.func.min(pane.c.start_ms)).where(pane.c.model == model, IS_OPEN))
+    first = min((start for start in (row.first_pane_ms, first_open) if start is not None), default=None)
+    if first != row.first_pane_ms:
+        connection.execute(sa.update(model_state).where(t.model == model).values(first_pane_ms=first))
+    return ClosingTransaction(connection, model, ModelState(frontier_ms=row.frontier_ms, first_pane_ms=first))
+
+
+def _pane_key(row: sa.Row[Any]) -> PaneKey:
+    return PaneKey(row.model, row.version, row.reference, row.start_ms)

@@ -1,0 +1,4 @@
+"""The schema's history. Forward only; a state payload carries its own version."""
+
+REVISIONS = ("0001",)  # oldest first; a test compares them with the files in `versions`
+HEAD = REVISIONS[-1]

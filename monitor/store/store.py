@@ -1,0 +1,246 @@
+"""Store: the service's whole memory behind one object. Several threads and several processes may use one database at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+
+from monitor.ports import PartitionId
+from monitor.store import checkpoint, closing, outbox, prune, reading, references, schema, sources
+from monitor.store.engine import BUSY_TIMEOUT_MS, Database
+from monitor.store.records import (
+    AlertRow,
+    Checkpoint,
+    CheckpointResult,
+    Claim,
+    Clock,
+    GapRow,
+    ModelState,
+    OutboxRow,
+    PaneSummary,
+    PartitionState,
+    QuarantineRow,
+    ReferenceRow,
+    RetrainingRow,
+    UnconfiguredRow,
+    WindowRow,
+)
+
+
+class Store:
+    """Every method is a transaction of its own and may raise TransientError: nothing was stored then, as far as is known, and it may be repeated."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    @classmethod
+    def open(
+        cls, url: str, *, create: bool = True, durable: bool = True, busy_timeout_ms: int = BUSY_TIMEOUT_MS
+    ) -> Store:
+        """Raises UserError, in one line, for a database that cannot be reached or written or whose schema does not fit; BusyError (a
+        TransientError) while others hold it. Creates the schema in an empty database if `create`; migrates SQLite.
+        `durable=False` and `busy_timeout_ms` are for SQLite: no fsync, and how long a writer waits for its turn.
+        """
+        database = Database(url, durable=durable, busy_timeout_ms=busy_timeout_ms)
+        try:
+            schema.prepare(database, create=create)
+        except BaseException:
+            database.close()
+            raise
+        return cls(database)
+
+    @staticmethod
+    def upgrade(url: str) -> None:
+        """Bring the schema to the newest revision. Stop the workers first."""
+        database = Database(url)
+        try:
+            schema.upgrade(database)
+        finally:
+            database.close()
+
+    def close(self) -> None:
+        self._db.close()
+
+    # Partitions
+
+    def sync_topics(self, group: str, topics: Mapping[str, int], now_ms: int) -> None:
+        """Make a row for each partition (topic -> number of them) that has none: unread, epoch 0. Rows are never taken away."""
+        sources.sync_topics(self._db, group, topics, now_ms)
+
+    def claim(self, group: str, partitions: Iterable[PartitionId], owner: str, now_ms: int) -> dict[PartitionId, Claim]:
+        """Take partitions, whoever has them: epoch + 1, and the former owner is fenced. Forgets that they were halted."""
+        return sources.claim(self._db, group, partitions, owner, now_ms)
+
+    def set_start(self, group: str, partition: PartitionId, epoch: int, next_offset: int) -> None:
+        """Where reading begins; to be stored before it does. Raises PartitionsFencedError."""
+        sources.set_start(self._db, group, partition, epoch, next_offset)
+
+    def halt(self, group: str, partition: PartitionId, epoch: int, reason: str) -> None:
+        """Note that the partition cannot be read on, until it is claimed again. Raises PartitionsFencedError."""
+        sources.halt(self._db, group, partition, epoch, reason)
+
+    def claimable(  # noqa: PLR0917
+        self,
+        group: str,
+        topics: Iterable[str],
+        owner: str,
+        now_ms: int,
+        lease_ms: int,
+        is_alive: Callable[[str], bool],
+    ) -> list[PartitionId]:
+        """Partitions without an owner, with one that has not renewed for `lease_ms`, or with a dead one. Another may claim them first."""
+        return sources.claimable(self._db, group, topics, owner, now_ms=now_ms, lease_ms=lease_ms, is_alive=is_alive)
+
+    def renew(self, group: str, owner: str, now_ms: int) -> None:
+        """Extend the leases of all the owner's partitions. A checkpoint does it for those it moves."""
+        sources.renew(self._db, group, owner, now_ms)
+
+    def release(self, group: str, owner: str) -> None:
+        """Give back all the owner's partitions; its later checkpoints are fenced."""
+        sources.release(self._db, group, owner)
+
+    def partition_states(self, group: str | None = None) -> list[PartitionState]:
+        return sources.partition_states(self._db, group)
+
+    def model_clocks(self, group: str | None = None) -> dict[tuple[str, PartitionId, str], Clock]:
+        """By (group, partition, model)."""
+        return sources.model_clocks(self._db, group)
+
+    def checkpoint(self, c: Checkpoint) -> CheckpointResult:
+        """All or nothing. Raises PartitionsFencedError (naming them), StaleReferences, TransientError.
+
+        The same checkpoint may be repeated after a TransientError: what had landed is recognised and not stored again.
+        """
+        return checkpoint.checkpoint(self._db, c)
+
+    # Windows
+
+    def closing(self, model: str) -> AbstractContextManager[closing.ClosingTransaction | None]:
+        """One transaction over everything that is decided about the model; None while another worker is closing it."""
+        return closing.closing(self._db, model)
+
+    def windows(
+        self,
+        model: str | None = None,
+        monitor: str | None = None,
+        *,
+        since_ms: int | None = None,
+        revisions: bool = False,
+        limit: int | None = None,
+    ) -> Iterator[WindowRow]:
+        """In the order decided: newest revisions that are not withdrawn, or all with `revisions`; start >= since_ms; the last `limit`.
+
+        Read in pages, so windows decided meanwhile may or may not appear.
+        """
+        return reading.read_windows(self._db, model, monitor, since_ms=since_ms, revisions=revisions, limit=limit)
+
+    def window(self, window_id: str) -> WindowRow | None:
+        """Its newest revision, also when withdrawn."""
+        return reading.window(self._db, window_id)
+
+    def dirty_models(self) -> dict[str, int]:
+        """Model -> start of its oldest pane that changed since its windows were written."""
+        return reading.dirty_models(self._db)
+
+    def model_states(self) -> dict[str, ModelState]:
+        """How far each model has been closed, of those that were ever looked at."""
+        return reading.model_states(self._db)
+
+    def newest_windows(self) -> list[WindowRow]:
+        """For each (model, version, monitor) the standing window with the greatest end (of equal ends the last decided)."""
+        return reading.newest_windows(self._db)
+
+    def panes(self) -> list[PaneSummary]:
+        return reading.panes(self._db)
+
+    # References
+
+    def add_reference(self, row: ReferenceRow, *, window_ms: int) -> None:
+        """Store a reference, in force from the window after the model's newest pane (from ever if it has none), and make workers that
+        do not know it read it first. Nothing happens when it is the newest of its model and version already."""
+        references.add_reference(self._db, row, window_ms=window_ms)
+
+    def references(self, model: str | None = None) -> list[ReferenceRow]:
+        """In the order they were added: of those with the same effective_from_ms the last one is in force."""
+        return references.references(self._db, model)
+
+    def reference_generation(self) -> int:
+        """How many references were added so far. Read it before `references`, never after."""
+        return references.reference_generation(self._db)
+
+    # Alerts and messages
+
+    def alerts(self, history: bool = False) -> list[AlertRow]:
+        """The newest transition of each alert, or all transitions, in the order they were put."""
+        return reading.alerts(self._db, history)
+
+    def lease_outbox(self, now_ms: int, owner: str, lease_ms: int, limit: int) -> list[OutboxRow]:
+        """Due messages for this sender alone until the lease ends, also those that have expired: of each (receiver, ordering_key) the
+        oldest pending one only, so a message waits for the retries of those before it."""
+        return outbox.lease_outbox(self._db, now_ms, owner, lease_ms, limit)
+
+    def finish_outbox(
+        self,
+        message_id: str,
+        owner: str,
+        *,
+        sent: bool,
+        error: str | None,
+        next_attempt_at_ms: int | None,
+        now_ms: int,
+    ) -> str | None:
+        """What came of a leased message; returns its status: sent; pending (again at next_attempt_at_ms); without a next attempt
+        expired if its time has come, else failed. None, and nothing is done, when another sender has it by now."""
+        return outbox.finish_outbox(
+            self._db,
+            message_id,
+            owner,
+            sent=sent,
+            error=error,
+            next_attempt_at_ms=next_attempt_at_ms,
+            now_ms=now_ms,
+        )
+
+    def outbox_pending(self, receiver: str | None = None) -> int:
+        return outbox.outbox_pending(self._db, receiver)
+
+    def retraining(self) -> list[RetrainingRow]:
+        return reading.retrainings(self._db)
+
+    def set_retraining_status(self, request_id: str, status: str, reason: str, now_ms: int) -> None:
+        outbox.set_retraining_status(self._db, request_id, status, reason, now_ms)
+
+    def approve_retraining(self, message: OutboxRow) -> bool:
+        """Send a proposed request: puts its message. False when the request waits no longer."""
+        return outbox.approve_retraining(self._db, message)
+
+    # What could not be used
+
+    def quarantine(self, limit: int | None = None) -> list[QuarantineRow]:
+        """The last `limit`, oldest first."""
+        return reading.quarantined(self._db, limit)
+
+    def quarantine_counts(self) -> dict[tuple[str, str], int]:
+        """By (topic, reason), of the rows that are still kept."""
+        return reading.quarantine_counts(self._db)
+
+    def gaps(self, limit: int | None = None) -> list[GapRow]:
+        """The last `limit`, oldest first."""
+        return reading.gaps(self._db, limit)
+
+    def unconfigured(self) -> list[UnconfiguredRow]:
+        return reading.unconfigured_models(self._db)
+
+    def prune(
+        self,
+        now_ms: int,
+        windows_ms: int,
+        quarantine_ms: int,
+        outcomes_ms: int,  # noqa: ARG002  part of the retention, without a table so far
+        batch: int = 5000,
+    ) -> dict[str, int]:
+        """Delete what was recorded longer ago than its retention, `batch` rows a transaction; returns how many by table.
+
+        `windows_ms` also holds for alerts, retraining and the state of final panes, `quarantine_ms` for gaps and finished messages.
+        """
+        return prune.prune(self._db, now_ms, windows_ms=windows_ms, quarantine_ms=quarantine_ms, batch=batch)

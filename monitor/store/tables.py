@@ -1,0 +1,278 @@
+"""The tables, as the newest migration leaves them (a test compares the two).
+
+Times are BigInteger ms UTC. Columns bear the names of the record fields they fill. Locks are taken in this order everywhere:
+model_state, source_partition, counter, pane, state, the rest; within a table in key order.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    literal_column,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+
+def _key(name: str) -> Column[str]:
+    return Column(name, Text, primary_key=True)
+
+
+def _int_key(name: str) -> Column[int]:
+    return Column(name, BigInteger, primary_key=True, autoincrement=False)
+
+
+def _serial(name: str) -> Column[int]:
+    # Only an INTEGER PRIMARY KEY counts up by itself in SQLite.
+    return Column(name, BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
+
+
+def _text(name: str, *, null: bool = False) -> Column[str]:
+    return Column(name, Text, nullable=null)
+
+
+def _int(name: str, *, null: bool = False) -> Column[int]:
+    return Column(name, BigInteger, nullable=null)
+
+
+def _bool(name: str) -> Column[bool]:
+    return Column(name, Boolean, nullable=False)
+
+
+def _blob(name: str) -> Column[bytes]:
+    return Column(name, LargeBinary, nullable=False)
+
+
+counter = Table("counter", metadata, _key("name"), _int("value"))
+REFERENCE_GENERATION = "reference_generation"
+
+source_partition = Table(
+    "source_partition",
+    metadata,
+    _key("source_group"),
+    _key("topic"),
+    _int_key("partition"),
+    _text("owner", null=True),
+    _int("epoch"),
+    _int("next_offset", null=True),
+    _int("newest_ms", null=True),
+    _int("newest_read_ms", null=True),
+    _int("caught_up_ms", null=True),
+    _bool("outcomes_seen"),
+    _text("halted", null=True),
+    _int("renewed_at_ms"),
+)
+
+model_clock = Table(
+    "model_clock",
+    metadata,
+    _key("source_group"),
+    _key("topic"),
+    _int_key("partition"),
+    _key("model"),
+    _int("newest_ms"),
+    _int("read_ms"),
+)
+
+model_state = Table(
+    "model_state",
+    metadata,
+    _key("model"),
+    _int("frontier_ms", null=True),
+    _int("first_pane_ms", null=True),
+    _int("final_before_ms", null=True),  # panes that appear below this are final at birth
+)
+
+pane = Table(
+    "pane",
+    metadata,
+    _key("model"),
+    _int_key("start_ms"),
+    _text("status"),  # open | final
+    _bool("dirty"),
+    _int("late_rows"),
+    _int("checkpoints"),  # that touched it; 1 tells the one that made it
+    _int("written_at_ms"),
+    Index(None, "model", "start_ms", sqlite_where=text("status = 'open'"), postgresql_where=text("status = 'open'")),
+)
+OPEN, FINAL = "open", "final"
+IS_OPEN = pane.c.status == literal_column("'open'")  # a bound parameter would not let the planner use the partial index
+
+state = Table(
+    "state",
+    metadata,
+    _key("model"),
+    _int_key("start_ms"),
+    _key("version"),
+    _key("reference"),
+    _key("writer"),
+    _int("rows"),
+    _blob("profile"),
+)
+
+windows = Table(
+    "windows",
+    metadata,
+    _serial("decided"),
+    _text("id"),
+    _text("model"),
+    _text("version"),
+    _text("monitor"),
+    _text("segment", null=True),
+    _int("start_ms"),
+    _int("end_ms"),
+    _text("state"),
+    _text("status"),
+    _int("revision"),
+    _bool("newest"),
+    _int("rows"),
+    _text("digest"),
+    _text("reference"),
+    _bool("inherited"),
+    _blob("findings"),
+    _text("marks"),
+    _int("run"),
+    _bool("withdrawn"),
+    _int("recorded_at_ms"),
+    UniqueConstraint("id", "revision"),
+    Index(None, "model", "start_ms"),
+    Index(None, "model", "version", "monitor", "end_ms"),
+    sqlite_autoincrement=True,
+)
+
+# The distinct (model, version, monitor) of `windows`, so that the newest window of each is found without reading them all.
+track = Table("track", metadata, _key("model"), _key("version"), _key("monitor"))
+
+alert = Table(
+    "alert",
+    metadata,
+    _serial("seq"),
+    _text("id"),
+    _text("fingerprint"),
+    _text("incident"),
+    _text("model"),
+    _text("version"),
+    _text("segment", null=True),
+    _text("monitor"),
+    _text("subject"),
+    _text("check"),
+    _text("severity"),
+    _text("status"),
+    _bool("corrected"),
+    _int("at_ms"),
+    _int("starts_at_ms"),
+    _int("ends_at_ms", null=True),
+    _text("window"),
+    _text("reason"),
+    _text("text"),
+    _int("recorded_at_ms"),
+    Index(None, "id", "seq"),
+    Index(None, "model", "fingerprint"),
+    sqlite_autoincrement=True,
+)
+
+alert_state = Table("alert_state", metadata, _key("fingerprint"), _text("model"), _text("body"), Index(None, "model"))
+
+outbox = Table(
+    "outbox",
+    metadata,
+    _serial("seq"),
+    _text("id"),
+    _text("kind"),
+    _text("receiver"),
+    _text("ordering_key"),
+    _blob("body"),
+    _int("created_at_ms"),
+    _int("next_attempt_at_ms"),
+    _int("expires_at_ms"),
+    _int("attempts"),
+    _text("status"),
+    _text("last_error", null=True),
+    _text("lease_owner", null=True),
+    _int("leased_until_ms"),
+    UniqueConstraint("id"),
+    Index(None, "status", "receiver", "ordering_key", "seq"),
+    sqlite_autoincrement=True,
+)
+
+retraining = Table(
+    "retraining",
+    metadata,
+    _key("id"),
+    _text("model"),
+    _text("version"),
+    _text("target"),
+    _text("status"),
+    _text("mode"),
+    _text("reason"),
+    _int("at_ms"),
+    _int("recorded_at_ms"),
+    _text("detail"),
+    Index(None, "model"),
+)
+
+reference = Table(
+    "reference",
+    metadata,
+    _serial("seq"),
+    _text("hash"),
+    _text("model"),
+    _text("version"),
+    _int("effective_from_ms"),
+    _blob("payload"),
+    _text("source_path"),
+    _text("source_sha256"),
+    _text("settings"),
+    _int("rows"),
+    _text("warnings"),
+    _int("recorded_at_ms"),
+    Index(None, "model", "version"),
+    sqlite_autoincrement=True,
+)
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    _serial("seq"),
+    _text("source"),
+    _text("topic"),
+    _int("partition"),
+    _int("offset"),
+    _text("reason"),
+    _text("detail"),
+    _int("recorded_at_ms"),
+    Index(None, "recorded_at_ms"),
+    sqlite_autoincrement=True,
+)
+
+gap = Table(
+    "gap",
+    metadata,
+    _serial("seq"),
+    _text("source"),
+    _text("topic"),
+    _int("partition"),
+    _int("from_offset"),
+    _int("to_offset"),
+    _text("reason"),
+    _int("recorded_at_ms"),
+    sqlite_autoincrement=True,
+)
+
+unconfigured = Table("unconfigured", metadata, _key("source_group"), _key("model"), _int("records"))

@@ -1,0 +1,101 @@
+"""From counts to a judged window: pure, so that a replay, a revision and a second worker all reach the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+
+from detectors.finding import Finding, Monitor, Severity, State, window_state
+from detectors.judge import Policy, judge_distribution, judge_quality
+from detectors.profile import Profile
+from detectors.reference import Reference
+from monitor.store import WindowRow
+
+DIGEST_FORMAT = 1
+VERSION_MONITORS = (Monitor.DATA, Monitor.PREDICTION, Monitor.QUALITY)
+
+
+def window_id(model: str, version: str, monitor: str, start_ms: int, end_ms: int) -> str:
+    """Hash of what identifies a window; the same in all its revisions."""
+    return _hash("window", model, version, monitor, None, start_ms, end_ms)[:32]
+
+
+def _id_of(row: WindowRow) -> str:
+    return window_id(row.model, row.version, row.monitor, row.start_ms, row.end_ms)
+
+
+def window_digest(row: WindowRow, counts: bytes) -> str:
+    """SHA-256 of what the window is about and its merged counts; no revision, state or way of reading enters it."""
+    head = json.dumps([DIGEST_FORMAT, row.model, row.version, row.monitor, None, row.start_ms, row.end_ms, row.reference])
+    return hashlib.sha256(head.encode() + b"\n" + counts).hexdigest()
+
+
+def expand(row: WindowRow) -> list[WindowRow]:
+    """A run of empty windows as the single windows it stands for, each with its own id and digest; any other row as it is."""
+    if row.run == 1:
+        return [row]
+    size_ms = (row.end_ms - row.start_ms) // row.run
+    counts = volume_counts(0) if row.monitor == Monitor.VOLUME else b""
+    singles = []
+    for start_ms in range(row.start_ms, row.end_ms, size_ms):
+        single = replace(row, start_ms=start_ms, end_ms=start_ms + size_ms, run=1)
+        singles.append(replace(single, id=_id_of(single), digest=window_digest(single, counts)))
+    return singles
+
+
+def judge(monitor: Monitor, reference: Reference | None, profile: Profile, policy: Policy) -> list[Finding]:
+    """The findings of one monitor over one profile; a version without a reference is `not_configured`."""
+    if reference is None:
+        return [Finding(subject="reference", check="reference", state=State.NOT_CONFIGURED, rows=profile.rows)]
+    if monitor is Monitor.QUALITY:
+        return judge_quality(reference, profile, policy)
+    return judge_distribution(reference, profile, policy, monitor)
+
+
+def monitor_counts(monitor: Monitor, reference: Reference | None, profile: Profile) -> bytes:
+    """The merged counts that a monitor's digest covers, in subject order: features for data, predictions for prediction, all for quality."""
+    parts = [profile.rows.to_bytes(8, "little")]
+    if reference is not None:
+        layout = reference.layout
+        for place, subject in enumerate(layout.subjects):
+            if monitor is Monitor.QUALITY or (subject.role == "feature") == (monitor is Monitor.DATA):
+                parts.append(subject.name.encode() + b"\0")
+                parts.append(profile.counts[layout.offsets[place] : layout.offsets[place + 1]].astype("<i8").tobytes())
+    return b"".join(parts)
+
+
+def volume_counts(rows: int) -> bytes:
+    return rows.to_bytes(8, "little")
+
+
+def marks(findings: Sequence[Finding]) -> str:
+    """What the alert life cycle needs of a window without decoding its findings: who drifts, how badly, and who could not be judged."""
+    drift = {key(f): str(f.severity or Severity.WARNING) for f in findings if f.state is State.DRIFT}
+    blind = sorted(key(f) for f in findings if f.state in BLIND)
+    everyone = bool(findings) and len(blind) == len(findings)
+    return json.dumps({"drift": drift, "blind": "*" if everyone or not findings else blind}, separators=(",", ":"))
+
+
+BLIND = frozenset({State.INSUFFICIENT_DATA, State.NO_DATA, State.NOT_CONFIGURED, State.STALE, State.ERROR})
+
+
+def key(finding: Finding) -> str:
+    """Name of a finding inside its window: subject and check."""
+    return f"{finding.check} {finding.subject}"
+
+
+def finish(row: WindowRow, findings: Sequence[Finding], counts: bytes) -> WindowRow:
+    """The row with its id, state, digest and marks filled in."""
+    return replace(
+        row,
+        id=_id_of(row),
+        state=str(window_state(findings)),
+        digest=window_digest(row, counts),
+        marks=marks(findings),
+    )
+
+
+def _hash(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).hexdigest()

@@ -1,0 +1,401 @@
+"""What a scrape shows: of a real store's records, through the real encoder, read back by the client library's own parser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import threading
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+from prometheus_client.parser import text_string_to_metric_families as plain
+
+from detectors.finding import Finding, Severity, State
+from monitor import telemetry as t
+from monitor.errors import TransientError
+from monitor.metrics import Facts, Metrics, ModelFacts
+from monitor.results import encode_findings
+from monitor.series import subjects, within_budget
+from monitor.store import AlertRow, ReferenceRow, WindowRow
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+
+
+def finding(subject="income", check="distribution", state=State.OK, severity=None, value=0.05, **rest) -> Finding:
+    unit = "sd" if check == "distribution" else "share"
+    return Finding(
+        subject=subject,
+        check=check,
+        state=state,
+        severity=severity,
+        value=value,
+        threshold=0.14,
+        unit=unit,
+        rows=500,
+        **rest,
+    )
+
+
+def window(*findings: Finding, model="churn", version="7", monitor="data", end_ms=10 * DAY_MS, revision=1) -> WindowRow:
+    return WindowRow(
+        id=f"{model}/{version}/{monitor}/{end_ms}",
+        model=model,
+        version=version,
+        monitor=monitor,
+        start_ms=end_ms - HOUR_MS,
+        end_ms=end_ms,
+        state="ok",
+        status="final",
+        revision=revision,
+        rows=500,
+        digest="d",
+        reference="a" * 64,
+        inherited=False,
+        findings=encode_findings(findings),
+        marks="{}",
+        recorded_at_ms=0,
+    )
+
+
+def alert(model="churn", severity="critical", status="firing") -> AlertRow:
+    return AlertRow(
+        id="1",
+        fingerprint="f",
+        incident="i",
+        model=model,
+        version="7",
+        monitor="data",
+        subject="income",
+        check="distribution",
+        severity=severity,
+        status=status,
+        corrected=False,
+        at_ms=0,
+        starts_at_ms=0,
+        ends_at_ms=None,
+        window="w",
+        reason="r",
+        text="t",
+        recorded_at_ms=0,
+    )
+
+
+REFERENCE = ReferenceRow(
+    hash="b" * 64,
+    model="churn",
+    version="",
+    payload=b"",
+    source_path="ref.parquet",
+    source_sha256="c" * 64,
+    settings="{}",
+    rows=10,
+    warnings="[]",
+    recorded_at_ms=1_700_000_000_000,
+)
+
+
+class FakeStore:
+    """Answers what it was given; `broken` stands for a database that is away."""
+
+    def __init__(self, windows=(), alerts=(), references=(REFERENCE,)):
+        self.windows, self.firing, self.built, self.broken = list(windows), list(alerts), list(references), False
+
+    def newest_windows(self):
+        if self.broken:
+            raise TransientError("the database is away")
+        return self.windows
+
+    def alerts(self, history=False):
+        assert not history
+        return self.firing
+
+    def references(self, model=None):
+        return self.built
+
+    def outbox_pending(self, receiver=None):
+        return {"oncall": 3}.get(receiver, 0)
+
+
+def facts(*models: str) -> Facts:
+    one = ModelFacts(task="binary", owner="growth", window_ms=HOUR_MS, window_max_ms=7 * DAY_MS)
+    return Facts(version="0.1.0", revision="abc", models=dict.fromkeys(models or ("churn",), one), receivers=["oncall"])
+
+
+def scrape(metrics: Metrics) -> dict[tuple[str, ...], float]:
+    """(name without prefix, label values in the order of their names) -> number"""
+    body, content_type = metrics.render("")
+    assert content_type.startswith("text/plain")
+    samples = [sample for family in plain(body.decode()) for sample in family.samples]
+    assert all(sample.timestamp is None for sample in samples)
+    return {
+        (s.name.removeprefix("driftline_"), *(s.labels[k] for k in sorted(s.labels))): s.value
+        for s in samples
+        if s.name.startswith("driftline_")
+    }
+
+
+def shown(*windows: WindowRow, models=("churn",), **rest) -> dict[tuple[str, ...], float]:
+    return scrape(Metrics(FakeStore(windows, **rest), t.Telemetry(), facts(*models)))
+
+
+def test_a_window_becomes_scores_thresholds_and_decisions():
+    drifted = finding(state=State.DRIFT, severity=Severity.WARNING, value=0.31)
+    got = shown(window(drifted, finding("age")))
+    assert got["drift_score", "distribution", "income", "churn", "7"] == 0.31
+    assert got["drift_threshold", "distribution", "income", "churn", "7"] == 0.14
+    assert got["drift_severity", "income", "churn", "7"] == 1
+    assert got["drift_severity", "age", "churn", "7"] == 0
+    assert got["window_end_timestamp_seconds", "data", "churn", "7"] == 10 * 86_400
+    assert got["window_length_seconds", "data", "churn"] == 3_600
+    assert got["window_rows", "data", "churn", "7"] == 500
+    assert [got["drift_features", "churn", state] for state in ("ok", "warning", "critical", "insufficient_data")] == [
+        1,
+        1,
+        0,
+        0,
+    ]
+
+
+def test_severity_is_the_worst_of_all_checks_and_a_warning_state_is_none():
+    nulls = finding("income", "missing", State.DRIFT, Severity.CRITICAL, value=0.4)
+    got = shown(window(finding(state=State.WARNING, value=0.2)), window(nulls, monitor="quality"))
+    assert got["drift_severity", "income", "churn", "7"] == 2
+    assert got["feature_missing_ratio", "income", "churn", "7"] == 0.4
+    assert shown(window(finding(state=State.WARNING, value=0.2)))["drift_severity", "income", "churn", "7"] == 0
+
+
+@pytest.mark.parametrize(
+    ("check", "family"),
+    [
+        ("missing", "feature_missing_ratio"),
+        ("absent", "feature_absent_ratio"),
+        ("invalid", "feature_invalid_ratio"),
+        ("out_of_range", "feature_out_of_range_ratio"),
+        ("unseen", "feature_unseen_category_ratio"),
+    ],
+)
+def test_every_quality_share_has_a_family(check, family):
+    assert shown(window(finding("x", check, value=0.25), monitor="quality"))[family, "x", "churn", "7"] == 0.25
+
+
+def test_too_few_rows_show_no_number_and_are_counted():
+    got = shown(
+        window(
+            finding(state=State.INSUFFICIENT_DATA, value=0.9), finding("zip", state=State.NOT_CONFIGURED, value=None)
+        )
+    )
+    assert not [key for key in got if key[0] in ("drift_score", "drift_threshold", "drift_severity")]
+    assert got["drift_features", "churn", "insufficient_data"] == 1
+
+
+def test_whole_model_subjects_have_reserved_names_and_are_no_features():
+    got = shown(window(finding("score"), monitor="prediction"), window(finding("score"), monitor="data"))
+    assert got["drift_severity", "__score__", "churn", "7"] == got["drift_severity", "score", "churn", "7"] == 0
+    assert sum(value for key, value in got.items() if key[0] == "drift_features") == 1
+
+
+def test_versions_stand_side_by_side_until_one_is_retired():
+    bad = finding(state=State.DRIFT, severity=Severity.CRITICAL, value=0.9)
+    canary = window(bad, version="8", end_ms=9 * DAY_MS)
+    retired = window(bad, version="6", end_ms=2 * DAY_MS)
+    got = shown(window(finding()), canary, retired)
+    versions = {key[3] for key in got if key[0] == "drift_severity"}
+    assert versions == {"7", "8"}
+    assert got["drift_features", "churn", "critical"] == 1  # the worse version counts
+    assert {key[3] for key in got if key[0] == "model_info"} == {"7", "8"}
+
+
+def test_models_without_a_window_are_known_and_models_without_configuration_are_not():
+    got = shown(window(finding(), model="other"), models=("churn", "quiet"))
+    assert got["model_info", "b" * 12, "churn", "", "growth", "binary"] == 1
+    assert got["model_info", "", "quiet", "", "growth", "binary"] == 1
+    assert got["baseline_created_timestamp_seconds", "churn"] == 1_700_000_000
+    assert not [key for key in got if "other" in key]
+
+
+def test_alerts_that_fire_are_counted_and_queues_shown():
+    got = shown(alerts=[alert(), alert(status="resolved"), alert(severity="warning"), alert(severity="warning")])
+    assert got["alerts_active", "churn", "critical"] == 1
+    assert got["alerts_active", "churn", "warning"] == 2
+    assert shown()["alerts_active", "churn", "critical"] == 0
+    assert got["notification_queue_items", "oncall"] == 3
+    assert got["build_info", "abc", "0.1.0"] == 1
+
+
+def test_the_budget_keeps_the_most_severe_and_counts_the_rest():
+    quiet = [finding(f"f{i:04d}") for i in range(900)]
+    loud = finding("z_last", state=State.DRIFT, severity=Severity.CRITICAL, value=0.9)
+    got = shown(window(*quiet, loud))
+    features = {key[2] for key in got if key[0] == "drift_score"}
+    assert "z_last" in features
+    per_model = sum(key[0] in ("drift_score", "drift_threshold", "drift_severity") for key in got)
+    assert per_model <= 2_000
+    assert got["exported_series_suppressed", "churn"] == 901 * 3 - per_model
+    assert got["drift_features", "churn", "ok"] == 900  # the overview is never cut
+    assert got["exported_series",] == len(got)
+
+
+def test_the_process_budget_holds_over_models_and_spares_the_severe_one():
+    models = [f"m{i}" for i in range(8)]
+    windows = [window(*[finding(f"f{i}") for i in range(600)], model=model) for model in models]
+    windows[7] = window(
+        *[finding(f"f{i}", state=State.DRIFT, severity=Severity.WARNING, value=0.3) for i in range(600)], model="m7"
+    )
+    got = shown(*windows, models=models)
+    assert got["exported_series",] <= 10_000
+    assert got["exported_series_suppressed", "m7"] == got["exported_series_suppressed", "m0"] == 0
+    assert sum(value for key, value in got.items() if key[0] == "exported_series_suppressed") > 0
+
+
+def test_of_equal_severity_the_larger_excess_is_shown():
+    found = subjects([(window(), [finding("a", value=0.1), finding("b", value=-0.4), finding("c", value=0.2)])])
+    kept, suppressed = within_budget(found, spent=0, process_max=6, model_max=100)
+    assert [subject.feature for subject in kept] == ["b", "c"]
+    assert suppressed == {"churn": 3}
+
+
+def test_a_revision_replaces_what_was_shown():
+    store = FakeStore([window(finding(value=0.1))])
+    metrics = Metrics(store, t.Telemetry(), facts())
+    key = ("drift_score", "distribution", "income", "churn", "7")
+    assert scrape(metrics)[key] == 0.1
+    store.windows = [window(finding(value=0.2), revision=2)]
+    assert scrape(metrics)[key] == 0.2
+    store.windows = []
+    assert key not in scrape(metrics)
+
+
+def test_while_the_store_is_away_the_process_still_tells():
+    store, telemetry = FakeStore([window(finding())]), t.Telemetry()
+    metrics = Metrics(store, telemetry, facts())
+    telemetry.add(t.EVENTS, "churn", "prediction", "accepted", by=64)
+    assert scrape(metrics)["collector_errors_total",] == 0
+    store.broken = True
+    got = scrape(metrics)
+    assert got["collector_errors_total",] == 1
+    assert got["events_total", "prediction", "churn", "accepted"] == 64
+    assert not [key for key in got if key[0] == "drift_score"]
+    store.broken = False
+    assert ("drift_score", "distribution", "income", "churn", "7") in scrape(metrics)
+
+
+def full() -> Metrics:
+    """Every family has a series, and labels are as odd as names of models and features may be."""
+    telemetry = t.Telemetry()
+    for metric in t.CATALOGUE:
+        labels = ['a "b" \\ c', "ä\n", "x"][: len(metric.labels)]
+        match metric.kind:
+            case t.Kind.COUNTER:
+                telemetry.add(metric, *labels, by=2)
+            case t.Kind.GAUGE:
+                telemetry.set(metric, *labels, value=1.5)
+            case t.Kind.HISTOGRAM:
+                telemetry.observe(metric, *labels, seconds=0.02)
+    odd = [
+        finding('in"co\\me\n', check)
+        for check in ("distribution", "missing", "absent", "invalid", "out_of_range", "unseen")
+    ]
+    return Metrics(FakeStore([window(*odd)], [alert()]), telemetry, facts())
+
+
+def test_openmetrics_is_given_to_those_who_ask_and_parses():
+    body, content_type = full().render("application/openmetrics-text; version=1.0.0")
+    assert content_type.startswith("application/openmetrics-text")
+    families = {family.name: family for family in openmetrics(body.decode())}
+    assert families["driftline_events"].type == "counter"
+    assert families["driftline_batch_duration_seconds"].type == "histogram"
+    assert {family.type for family in families.values()} <= {"counter", "gauge", "histogram"}
+
+
+def test_promtool_finds_nothing_to_say():
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        reason = "no promtool on the PATH (Debian: prometheus)"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
+    body, _ = full().render()
+    done = subprocess.run([promtool, "check", "metrics"], input=body, capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")
+
+
+def test_counts_from_many_threads_add_up():
+    telemetry = t.Telemetry()
+
+    def work() -> None:
+        for _ in range(2_000):
+            telemetry.add(t.REBALANCES)
+            telemetry.observe(t.BATCH, "fold", seconds=0.01)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert telemetry.values(t.REBALANCES) == {(): 16_000}
+    assert sum(telemetry.histograms(t.BATCH)["fold",].counts) == 16_000
+
+
+def test_a_histogram_counts_a_bound_into_its_own_bucket():
+    telemetry = t.Telemetry()
+    for seconds in (0.001, 0.0011, 1_000):
+        telemetry.observe(t.BATCH, "fold", seconds=seconds)
+    got = scrape(Metrics(FakeStore(), telemetry, facts()))
+    buckets = {key[1]: value for key, value in got.items() if key[0] == "batch_duration_seconds_bucket"}
+    assert (buckets["0.001"], buckets["0.003"], buckets["60.0"], buckets["+Inf"]) == (1, 2, 2, 3)
+    assert got["batch_duration_seconds_sum", "fold"] == pytest.approx(1_000.0021)
+
+
+def test_names_that_come_with_the_traffic_cannot_grow_the_memory():
+    telemetry = t.Telemetry()
+    for i in range(t.LABEL_SETS_MAX + 10):
+        telemetry.add(t.DEAD_LETTERS, f"r{i}")
+    values = telemetry.values(t.DEAD_LETTERS)
+    assert len(values) == t.LABEL_SETS_MAX + 1
+    assert values[t.OTHER,] == 10
+
+
+def test_a_wrong_label_or_kind_is_a_bug():
+    telemetry = t.Telemetry()
+    with pytest.raises(ValueError, match="events_total"):
+        telemetry.add(t.EVENTS, "churn")
+    with pytest.raises(ValueError, match="gauge"):
+        telemetry.add(t.LAG, "topic", "0")
+
+
+def test_a_gauge_of_a_partition_that_went_away_is_forgotten():
+    telemetry = t.Telemetry()
+    telemetry.set(t.LAG, "ml", "0", value=5)
+    telemetry.forget(t.LAG, "ml", "0")
+    telemetry.forget(t.LAG, "ml", "1")
+    assert telemetry.values(t.LAG) == {}
+
+
+def test_a_stored_checkpoint_is_told_by_model_and_reason():
+    from monitor.events import Reason
+    from monitor.intake import Harvest, Quarantined
+    from monitor.ports import PartitionId
+
+    telemetry = t.Telemetry()
+    bad = Quarantined(PartitionId("ml", 0), 17, Reason.BAD_JSON, "detail")
+    harvest = Harvest(
+        predictions={"churn": 100},
+        outcomes={"churn": 7},
+        quarantine=[bad, bad],
+        unconfigured={"x": 2, "y": 1},
+        null_values=4,
+    )
+    telemetry.checkpointed(1_700_000_000_500, harvest, {"churn": 10})
+    telemetry.store_failed()
+    telemetry.rebalanced()
+    assert telemetry.values(t.EVENTS) == {
+        ("churn", "prediction", "accepted"): 90,
+        ("churn", "prediction", "late"): 10,
+        ("churn", "outcome", "accepted"): 7,
+    }
+    assert telemetry.values(t.DEAD_LETTERS) == {("bad_json",): 2}
+    assert telemetry.values(t.UNCONFIGURED) == {(): 3}
+    assert telemetry.values(t.NULL_VALUES) == {(): 4}
+    assert telemetry.values(t.CHECKPOINT) == {(): 1_700_000_000.5}
+    assert telemetry.values(t.STORE_ERRORS) == {("checkpoint",): 1}
+    assert telemetry.values(t.REBALANCES) == {(): 1}
