@@ -21,8 +21,8 @@ def check_references(document: Document) -> Iterator[Problem]:
     receivers = _mapping(data.get("receivers"))
     for name in _mapping(data.get("retraining_targets")):
         if name in receivers:
-            path = ("retraining_targets", name)
-            yield Problem(document.mark(path, key=True), path, "is the name of a receiver too", "choose another name")
+            place = ("retraining_targets", name)
+            yield Problem(document.mark(place, key=True), place, "is the name of a receiver too", "choose another name")
     named = (
         ("receiver", "receivers", _route_receivers(data)),
         ("retraining target", "retraining_targets", _targets(data)),

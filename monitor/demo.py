@@ -7,10 +7,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,7 +32,11 @@ from monitor.ports import Source
 from monitor.runtime import Runtime
 from monitor.service import Heartbeat
 from monitor.sources.memory import MemoryLog, MemorySource
+from monitor.sources.opening import open_source
 from monitor.store import AlertRow, Store
+
+if TYPE_CHECKING:
+    from monitor.sources.kafka_writer import TopicWriter
 
 TOPIC, PARTITIONS = "predictions", 3
 CLOSE_EVERY_HOURS = 6
@@ -79,7 +84,7 @@ def run_demo(*, leave: bool, listen: str | None, kafka: str | None) -> int:
             runtime = Runtime.build(config, store, clock)
             heartbeat = Heartbeat()
             server = serve(runtime, heartbeat, _http(listen)) if listen or not leave else None
-            with _traffic(kafka) as (write, source):
+            with _traffic(kafka, config) as (write, source):
                 events = _simulate(runtime, source, write, clock, found, console)
             took = time.monotonic() - begun
             status = _report(console, found, events, took)
@@ -95,7 +100,7 @@ def run_demo(*, leave: bool, listen: str | None, kafka: str | None) -> int:
 
 
 def _simulate(
-    runtime: Runtime, source: Source, write: _Write, clock: SimulatedClock, found: Found, console: Console
+    runtime: Runtime, source: Source, write: Write, clock: SimulatedClock, found: Found, console: Console
 ) -> int:
     """Hour by hour: traffic is written, read, folded and judged; incidents are printed as they fire."""
 
@@ -177,55 +182,50 @@ def _write_world(folder: Path) -> Config:
     return load_config(path)
 
 
-class _Write:
+Write = Callable[[list[list[bytes]]], int]
+
+
+def _memory_write(log: MemoryLog) -> Write:
     """Appends an hour's events of all models to the log, spread over its partitions. Returns how many."""
 
-    def __call__(self, batches: list[list[bytes]]) -> int:
-        raise TypeError("one of the two logs below")
-
-
-class _MemoryWrite(_Write):
-    def __init__(self, log: MemoryLog) -> None:
-        self._log = log
-
-    def __call__(self, batches: list[list[bytes]]) -> int:
+    def write(batches: list[list[bytes]]) -> int:
         for batch in batches:
             for place, value in enumerate(batch):
-                self._log.append(TOPIC, value, partition=place % PARTITIONS)
+                log.append(TOPIC, value, partition=place % PARTITIONS)
         return sum(map(len, batches))
 
+    return write
 
-class _KafkaWrite(_Write):
-    def __init__(self, address: str, topic: str) -> None:
-        from monitor.sources.kafka import topic_writer
 
-        self._send, self._flush, self.close = topic_writer(address, topic, PARTITIONS)
+def _kafka_write(writer: TopicWriter) -> Write:
+    """The same on a broker; returns when it has them."""
 
-    def __call__(self, batches: list[list[bytes]]) -> int:
+    def write(batches: list[list[bytes]]) -> int:
         for batch in batches:
             for place, value in enumerate(batch):
-                self._send(value, place % PARTITIONS)
-        self._flush()
+                writer.send(value, place % PARTITIONS)
+        writer.flush()
         return sum(map(len, batches))
+
+    return write
 
 
 @contextmanager
-def _traffic(kafka: str | None) -> Iterator[tuple[_Write, Source]]:
+def _traffic(kafka: str | None, config: Config) -> Iterator[tuple[Write, Source]]:
     """The log the demo writes to and the source it reads from: embedded, or a topic of its own on a real broker."""
     if kafka is None:
-        log = MemoryLog()
-        log.create_topic(TOPIC, PARTITIONS)
-        yield _MemoryWrite(log), MemorySource(log, group="demo", topics=[TOPIC], name="demo")
+        log = MemoryLog({TOPIC: PARTITIONS})
+        yield _memory_write(log), MemorySource(log, group="demo", topics=[TOPIC], name="demo")
         return
-    from monitor.sources.kafka import KafkaConsumerSource
+    from monitor.sources.kafka_writer import TopicWriter
 
     topic = f"driftline.demo.{time.time_ns() // 1_000_000}"
-    write = _KafkaWrite(kafka, topic)
+    writer = TopicWriter(kafka, topic, PARTITIONS)
     try:
-        config = KafkaSource.model_validate({"bootstrap_servers": (kafka,), "group_id": topic, "topics": {topic: "canonical"}})
-        yield write, KafkaConsumerSource("demo", config)
+        source = KafkaSource.model_validate({"bootstrap_servers": (kafka,), "group_id": topic, "topics": {topic: "canonical"}})
+        yield _kafka_write(writer), open_source("demo", source, config)
     finally:
-        write.close()
+        writer.close()
 
 
 def _progress(console: Console) -> Progress:

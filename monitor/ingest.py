@@ -83,6 +83,7 @@ class Ingest:
         try:
             self._lease(now_ms)
             self._reclaim_fenced(now_ms)
+            self._prefer_slowest()
             chunks = self.source.poll(MAX_POLL_RECORDS, 0.0 if self._failures else timeout_seconds)
             for event in self.source.events():
                 self._handle(event)
@@ -160,6 +161,13 @@ class Ingest:
                 self._gap(partition, wanted, available, "records were deleted before they were read")
                 if partition in self.owned:
                     self.owned[partition].next_offset = available
+
+    def _prefer_slowest(self) -> None:
+        """Of several files the one furthest behind in event time is read next, so that no file's windows wait for another's."""
+        prefer = getattr(self.source, "prefer", None)
+        if prefer is not None and len(self.owned) > 1:
+            newest = self._intake.newest_ms
+            prefer(sorted(self.owned, key=lambda partition: (newest.get(partition, -(2**62)), partition)))
 
     def _fence(self) -> None:
         """Let go of everything. What the group still gives us after a while was taken by mistake or by our own lost answer: claim it again."""

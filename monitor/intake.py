@@ -73,6 +73,7 @@ class Intake:
         self._fields = {
             name: {feature.name: place for place, feature in enumerate(schema.features)} for name, schema in schemas.items()
         }
+        self.newest_ms: dict[PartitionId, int] = {}  # newest prediction seen of each partition, for the order of reading
         self.discard()
 
     def discard(self) -> None:
@@ -209,6 +210,7 @@ class Intake:
     def _advance_clock(self, model: str, index: int, newest_ms: int) -> None:
         chunk, read_ms = self._chunks[index]
         key = (chunk.partition, model)
+        self.newest_ms[chunk.partition] = max(newest_ms, self.newest_ms.get(chunk.partition, newest_ms))
         self._harvest.clocks[key] = Clock(newest_ms, read_ms).later(self._harvest.clocks.get(key))
 
     def _fold(self, model: str) -> None:

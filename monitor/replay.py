@@ -14,7 +14,7 @@ from monitor.config_types import FileSource
 from monitor.errors import UserError
 from monitor.ingest import Ingest, Pace
 from monitor.runtime import Runtime
-from monitor.sources import open_source
+from monitor.sources.opening import open_source
 from monitor.store import Store
 
 SOURCE = "replay"
@@ -47,7 +47,7 @@ def replay(
     )
     with _store(store_url) as store:
         runtime = Runtime.build(replace(config, sources={SOURCE: source_config}), store, now_ms)
-        source = open_source(SOURCE, source_config, config)
+        source = open_source(SOURCE, source_config, config, follow=False)
         ingest = Ingest(
             source, store, runtime.new_intake, owner=SOURCE, writer=SOURCE, pace=Pace(now_ms=now_ms, live=False), telemetry=runtime.telemetry
         )

@@ -24,7 +24,7 @@ from monitor.http import HttpServer
 from monitor.ingest import Ingest, Pace
 from monitor.ports import PartitionId, Source
 from monitor.runtime import Runtime
-from monitor.sources import open_source
+from monitor.sources.opening import open_source
 from monitor.workers import new_owner
 
 log = structlog.get_logger()
@@ -137,7 +137,7 @@ class Service:
         pace = Pace(now_ms=self.runtime.now_ms, live=live)
         writer = self.owner.rpartition(":")[2]
         for name, config in self.runtime.config.sources.items():
-            source = open_source(name, config)
+            source = open_source(name, config, self.runtime.config, follow=live)
             self.ingests.append(
                 Ingest(
                     source, self.runtime.store, self.runtime.new_intake,

@@ -131,6 +131,8 @@ def cells(column: ArrowColumn) -> list[Cell]:
 
 def _category(cell: Cell, known: dict[object, Category]) -> Category:
     if isinstance(cell, str):
+        if "\0" in cell:  # as the codec has it: no database stores it
+            return INVALID
         if len(cell) <= _MAX_TEXT:
             return cell
         if cell not in known:
@@ -173,7 +175,7 @@ def _mask(column: ArrowColumn) -> NDArray[np.bool_]:
     return np.array(column.to_numpy(), dtype=np.bool_)
 
 
-def _time_text(value: Any) -> str:  # noqa: ANN401  # date, time, datetime, timedelta or pandas' Timestamp
+def _time_text(value: Any) -> str:  # date, time, datetime, timedelta or pandas' Timestamp
     text = value.isoformat() if hasattr(value, "isoformat") else str(value)
     return text.replace("+00:00", "Z") if hasattr(value, "hour") else text
 

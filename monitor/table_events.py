@@ -24,7 +24,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def table_events(
-    source: Any,  # noqa: ANN401  # a path or a DataFrame
+    source: Any,  # a path or a DataFrame
     model: Model,
     *,
     columns: Columns | None = None,

@@ -19,7 +19,7 @@ _INTEGER = r"^-?(0|[1-9][0-9]*)$"
 _NUMBER = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$"
 
 
-def read_table(source: Any) -> pa.Table:  # noqa: ANN401  # a path, or a DataFrame of a pandas that we do not import
+def read_table(source: Any) -> pa.Table:  # a path, or a DataFrame of a pandas that we do not import
     """The whole table. Raises UserError for what cannot be read, with the file's name."""
     import pyarrow as pa
 

@@ -28,7 +28,7 @@ class LoadedReference(NamedTuple):
     notes: tuple[str, ...]
 
 
-def load_reference_table(model: Model, source: Any = None) -> LoadedReference:  # noqa: ANN401  # a path or a DataFrame
+def load_reference_table(model: Model, source: Any = None) -> LoadedReference:  # a path or a DataFrame
     """The reference of `model` from its configured file, or from `source` (a path or DataFrame) read by the same configuration.
 
     Raises UserError for a file that cannot be read, columns that are not there, times that are none, and labels that do not fit the task.
@@ -129,7 +129,7 @@ def _version(column: ArrowColumn | None) -> CategoryColumn | None:
     return None if column is None else category_column(column)
 
 
-def _times(raw: pa.Table, roles: Roles, where: str) -> Any:  # noqa: ANN401  # an int64 array or None
+def _times(raw: pa.Table, roles: Roles, where: str) -> Any:  # an int64 array or None
     column = roles.get(raw, "timestamp")
     if column is None:
         return None

@@ -8,8 +8,8 @@ from typing import NoReturn
 
 import pytest
 
-from parts.broker import Broker, Unavailable
-from parts.postgres import Server
+from tests.parts.broker import Broker, UnavailableError
+from tests.parts.postgres import Server
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -23,7 +23,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     try:
         broker = Broker(tmp_path_factory.mktemp("kafka"))
-    except Unavailable as reason:
+    except UnavailableError as reason:
         _cannot(f"no Kafka broker: {reason}")
     yield broker
     broker.close()
@@ -33,7 +33,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 def postgres() -> Iterator[Server]:
     try:
         server = Server()
-    except Unavailable as reason:
+    except UnavailableError as reason:
         _cannot(f"no PostgreSQL: {reason}")
     yield server
     server.close()

@@ -17,7 +17,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Protocol, cast
 
 from monitor.errors import DriftlineError, UserError
 from monitor.ports import Halted, PartitionId, RecordChunk, SourceEvent
@@ -122,7 +122,7 @@ class FileSource:
         reader = self._readers.get(partition)
         return reader.position if reader is not None else None
 
-    def explained_hole(self, partition: PartitionId, from_offset: int, to_offset: int) -> bool:
+    def explained_hole(self, _partition: PartitionId, _from_offset: int, _to_offset: int) -> bool:
         """Always True: blank lines are not records, and nothing else is left out."""
         return True
 
@@ -171,18 +171,17 @@ class FileSource:
     def _matches(self, pattern: str) -> list[str]:
         if not glob.has_magic(pattern):
             return [pattern] if (self._base / pattern).exists() else []
-        return sorted(
-            path for path in glob.glob(pattern, root_dir=self._base, recursive=True) if not (self._base / path).is_dir()
-        )
+        found = glob.glob(pattern, root_dir=self._base, recursive=True)  # noqa: PTH207  (Path.glob takes no absolute pattern)
+        return sorted(path for path in found if not (self._base / path).is_dir())
 
     def _open(self, partition: PartitionId, *, follow: bool | None = None) -> _Reader:
         path = self._base / partition.topic
         if self._read_table is not None:
             return _TableReader(self._read_table(path))
         if path.suffix == ".gz":
-            return _LineReader(gzip.open(path, "rb"), None, self._max_line_bytes)
+            return _LineReader(cast("IO[bytes]", gzip.open(path, "rb")), None, self._max_line_bytes)
         settle = self._settle_seconds if (self._follow if follow is None else follow) else 0.0
-        return _LineReader(open(path, "rb"), settle, self._max_line_bytes)
+        return _LineReader(path.open("rb"), settle, self._max_line_bytes)
 
     def _read(self, partition: PartitionId, max_records: int) -> RecordChunk | None:
         reader = self._readers[partition]

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 import kafka.record.util
@@ -454,7 +455,7 @@ def _security_options(security: KafkaSecurity) -> dict[str, Any]:
 def _require_readable(path: str | None) -> None:
     if path is not None:
         try:
-            with open(path, "rb"):
+            with Path(path).open("rb"):
                 pass
         except OSError as error:
             raise UserError(f"security: {path}: {error.strerror}") from error

@@ -21,7 +21,7 @@ _XERIAL_MAGIC = b"\x82SNAPPY\x00"
 _XERIAL_HEADER_BYTES = 16
 
 
-class BatchTooLarge(ValueError):
+class BatchTooLargeError(ValueError):
     """The batch holds more than the limit once decompressed."""
 
     def __init__(self, limit_bytes: int) -> None:
@@ -31,7 +31,7 @@ class BatchTooLarge(ValueError):
 def decode(codec: int, data: bytes, limit_bytes: int = MAX_BATCH_BYTES) -> bytes:
     """`data` decompressed by Kafka's codec number; at most `limit_bytes` and a little are ever held.
 
-    Raises BatchTooLarge, ValueError for an unknown codec, and whatever the codec's library raises for bytes that are not its own.
+    Raises BatchTooLargeError, ValueError for an unknown codec, and whatever the codec's library raises for bytes that are not its own.
     """
     decoder = _DECODERS.get(codec)
     if decoder is None:
@@ -61,7 +61,7 @@ def _gzip(data: bytes, limit_bytes: int) -> bytes:
         part = stream.decompress(data, limit_bytes - held + 1)
         held += len(part)
         if held > limit_bytes:
-            raise BatchTooLarge(limit_bytes)
+            raise BatchTooLargeError(limit_bytes)
         if not stream.eof:
             raise ValueError("the gzip stream ends early")
         parts.append(part)
@@ -93,7 +93,7 @@ def _snappy_block(block: bytes, room_bytes: int, limit_bytes: int) -> bytes:
         if byte < 0x80:
             break
     if size > room_bytes:
-        raise BatchTooLarge(limit_bytes)
+        raise BatchTooLargeError(limit_bytes)
     return bytes(snappy.decompress(block))
 
 
@@ -101,7 +101,7 @@ def _lz4(data: bytes, limit_bytes: int) -> bytes:
     stream = lz4.frame.LZ4FrameDecompressor()
     out = bytes(stream.decompress(data, max_length=limit_bytes + 1))
     if len(out) > limit_bytes:
-        raise BatchTooLarge(limit_bytes)
+        raise BatchTooLargeError(limit_bytes)
     if not stream.eof:
         raise ValueError("the lz4 frame ends early")
     return out
@@ -111,7 +111,7 @@ def _zstd(data: bytes, limit_bytes: int) -> bytes:
     with zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True) as reader:
         out = reader.read(limit_bytes + 1)
     if len(out) > limit_bytes:
-        raise BatchTooLarge(limit_bytes)
+        raise BatchTooLargeError(limit_bytes)
     return out
 
 

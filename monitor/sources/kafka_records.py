@@ -12,10 +12,12 @@ import time
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator
+from itertools import islice
+from operator import ge
 from typing import Any, NamedTuple
 
-from kafka.consumer.fetcher import Fetcher
 from kafka import errors as ke
+from kafka.consumer.fetcher import Fetcher
 from kafka.errors import (
     CorruptRecordError,
     KafkaConnectionError,
@@ -63,7 +65,7 @@ class Failure(NamedTuple):
 # --- one batch -------------------------------------------------------------------------------------------------------
 
 
-def unpack(
+def unpack(  # noqa: C901, PLR0912, PLR0915  (one flat loop: calls would cost more than its work)
     data: bytes, count: int, first_offset: int
 ) -> tuple[list[int], list[int], list[bytes | None], list[bytes | None]]:
     """Offsets, timestamp deltas, values and keys of the `count` records in `data`, the decompressed body of a format-2 batch.
@@ -165,7 +167,7 @@ def _unpack_batch(batch: Any, limit_bytes: int) -> Unpacked:
     codec = batch.compression_type
     data = decode(codec, body, limit_bytes) if codec else body
     offsets, deltas, values, keys = unpack(data, batch.records_count, batch.base_offset)
-    if offsets and (offsets[-1] > batch.last_offset or any(a >= b for a, b in zip(offsets, offsets[1:], strict=False))):
+    if offsets and (offsets[-1] > batch.last_offset or any(map(ge, offsets, islice(offsets, 1, None)))):
         raise CorruptRecordError(f"the offsets of the batch at {batch.base_offset} do not rise")
     if batch.timestamp_type == batch.LOG_APPEND_TIME:
         times = [batch.max_timestamp] * len(offsets)
@@ -186,6 +188,10 @@ def _unpack_legacy(batch: Any) -> Unpacked:
     return Unpacked(offsets, [r.value for r in records], times, [r.key for r in records], after)
 
 
+def _columns(out: Unpacked, batch: Unpacked) -> Iterator[tuple[list[Any], list[Any]]]:
+    return zip(out[:4], batch[:4], strict=True)
+
+
 # --- one fetched partition -------------------------------------------------------------------------------------------
 
 
@@ -193,6 +199,7 @@ class BatchRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
     """A fetched partition whose iterator yields batches. Which batches are aborted or markers is decided by the inherited code."""
 
     limit_bytes = MAX_BATCH_BYTES
+    next_fetch_offset: int
     _rest: Unpacked | None = None
 
     def take(self, n: int | None = None) -> list[Unpacked]:
@@ -206,8 +213,8 @@ class BatchRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
         while room > 0 and held < _CHUNK_BYTES and (batch := self._next_batch(bool(out.offsets))) is not None:
             start = bisect_left(batch.offsets, self.next_fetch_offset)  # a fetch may begin inside a batch
             stop = min(start + room, len(batch.offsets))
-            for mine, theirs in zip(out[:4], batch[:4], strict=True):
-                mine.extend(theirs[start:stop])  # type: ignore[attr-defined]
+            for mine, theirs in _columns(out, batch):
+                mine.extend(theirs[start:stop])
             room -= stop - start
             if stop < len(batch.offsets):
                 self._rest = batch
@@ -230,10 +237,10 @@ class BatchRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
             self._next_inline_exception = error
             return None
 
-    def _maybe_skip_record(self, record: Unpacked) -> bool:
+    def _maybe_skip_record(self, _record: Unpacked) -> bool:
         return False  # `take` starts at the wanted offset itself
 
-    def _unpack_records(self, tp: TopicPartition, records: Any, *_deserializers: object) -> Iterator[Unpacked]:
+    def _unpack_records(self, _tp: TopicPartition, records: Any, *_deserializers: object) -> Iterator[Unpacked]:
         while (batch := records.next_batch()) is not None:
             if self.check_crcs and not batch.validate_crc():
                 raise CorruptRecordError(f"the batch at offset {batch.base_offset} fails its checksum")
@@ -262,11 +269,9 @@ class BatchRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
 class BatchFetcher(Fetcher):  # type: ignore[misc]
     """Keeps what is wrong with one partition to that partition, and remembers up to where the brokers said there is something to read."""
 
-    PartitionRecords = BatchRecords
-
     def __init__(self, *args: Any, limit_bytes: int = MAX_BATCH_BYTES, **configs: Any) -> None:
         super().__init__(*args, **configs)
-        self.PartitionRecords = type("BoundedBatchRecords", (BatchRecords,), {"limit_bytes": limit_bytes})
+        self.PartitionRecords: Any = type("BoundedBatchRecords", (BatchRecords,), {"limit_bytes": limit_bytes})
         self.failures: deque[Failure] = deque(maxlen=10_000)
         self.ends: dict[TopicPartition, int] = {}
         self.answers: dict[Any, int] = {}  # node -> answers so far
@@ -296,7 +301,7 @@ class BatchFetcher(Fetcher):  # type: ignore[misc]
             return super()._parse_fetched_data(completed_fetch)
         except (TopicAuthorizationFailedError, RetriableError):
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  (whatever a codec's library throws concerns this partition only)
             self.failures.append(Failure(completed_fetch.topic_partition, completed_fetch.fetched_offset, error))
             return None
 
@@ -309,7 +314,7 @@ class BatchFetcher(Fetcher):  # type: ignore[misc]
             return 0
         try:
             taken = part.take(max_records)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  (as above)
             self.failures.append(Failure(partition, part.next_fetch_offset, error))
             taken = []
             part.drain()
@@ -372,7 +377,7 @@ def _receive(sock: Any, *, once: bool) -> tuple[bytes, Exception | None]:
             data = sock.recv(_READ_BYTES)
         except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             break
-        except Exception as failed:
+        except Exception as failed:  # noqa: BLE001  (as the stock transport: the connection ends, the client goes on)
             error = KafkaConnectionError(failed)
             break
         if not data:

@@ -13,7 +13,7 @@ from monitor.errors import DriftlineError, UserError
 from monitor.ports import Assigned, Halted, PartitionId, RecordChunk, Revoked, SourceEvent, Truncated
 
 
-class Full(DriftlineError):
+class FullError(DriftlineError):
     """The log holds as many records as it may, and no group has come further."""
 
 
@@ -39,18 +39,18 @@ class MemoryLog:
         *,
         key: bytes | None = None,
         partition: int | None = None,
-        timestamp_ms: int = 0,
+        timestamp_ms: int = -1,
         timeout_seconds: float = 0.0,
     ) -> tuple[PartitionId, int]:
         """Write one record; where it went. The partition is the given one, else the key's, else the next in turn.
 
-        Raises Full when there is no room within `timeout_seconds`, UserError for a topic that does not exist.
+        Raises FullError when there is no room within `timeout_seconds`, UserError for a topic that does not exist.
         """
         if topic not in self._topics:
             raise UserError(f"the embedded log has no topic {topic}")
         with self._changed:
             if not self._changed.wait_for(self._make_room, timeout_seconds):
-                raise Full(f"the embedded log holds its {self._limit:,} records and nobody has read on")
+                raise FullError(f"the embedded log holds its {self._limit:,} records and nobody has read on")
             where = PartitionId(topic, self._choose(topic, key, partition))
             offset = self._partitions[where].append(value, key, timestamp_ms)
             self._held += 1
@@ -99,7 +99,7 @@ class _Partition:
     def drop_before(self, offset: int) -> int:
         count = max(0, min(offset, self.end) - self.start)
         for column in (self.values, self.keys, self.timestamps_ms):
-            del column[:count]  # type: ignore[attr-defined]
+            del column[:count]
         self.start += count
         return count
 
@@ -206,7 +206,7 @@ class MemorySource:
         with self._log._changed:
             return self._positions.get(partition)
 
-    def explained_hole(self, partition: PartitionId, from_offset: int, to_offset: int) -> bool:
+    def explained_hole(self, _partition: PartitionId, _from_offset: int, _to_offset: int) -> bool:
         """Always False: this log has no holes."""
         return False
 

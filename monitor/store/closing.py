@@ -43,10 +43,10 @@ _PANES_A_BATCH = 50  # profiles held in memory while panes are made final
 @contextmanager
 def closing(db: Database, model: str) -> Iterator[ClosingTransaction | None]:
     """None when another worker is closing this model. On SQLite all writers take turns, and None means that the turn did not come in time."""
-    _ensure(db, model)
     with ExitStack() as stack:
         transaction = None
         try:
+            _ensure(db, model)
             connection = stack.enter_context(db.write())
             transaction = _locked(connection, model)
         except BusyError:
@@ -86,15 +86,14 @@ class ClosingTransaction:
         if not isinstance(version, AnyVersion):
             these &= t.version == version
         statement = (
-            sa.select(*key, sa.cast(sa.func.sum(t.rows), sa.BigInteger))
-            .where(these)
-            .group_by(*key)
-            .order_by(*key)
+            sa.select(*key, sa.cast(sa.func.sum(t.rows), sa.BigInteger)).where(these).group_by(*key).order_by(*key)
         )
         found = self._connection.execute(statement)
         return [PaneRows(start_ms=start, version=v, reference=r, rows=rows) for start, v, r, rows in found]
 
-    def neighbours(self, first_ms: int, last_ms: int, *, version: str | AnyVersion = ANY) -> tuple[int | None, int | None]:
+    def neighbours(
+        self, first_ms: int, last_ms: int, *, version: str | AnyVersion = ANY
+    ) -> tuple[int | None, int | None]:
         """Start of the last pane with rows before `first_ms` and of the first one after `last_ms`, of one version or of any."""
         t = state.c
         own = t.model == self.model

@@ -20,10 +20,10 @@ def prepare(db: Database, *, create: bool) -> None:
     An empty one gets the schema if `create`; an older one is migrated where that disturbs nobody (SQLite).
     """
     try:
-        with db.write() as connection:  # BEGIN IMMEDIATE also shows that an SQLite file can be written
-            if not db.is_sqlite and connection.exec_driver_sql("SHOW transaction_read_only").scalar() == "on":
-                raise UserError(f"store {db.name}: is read-only (a standby? name the primary server)")
+        with db.write() as connection:
             version = _version(connection)
+            if version is not None:
+                _try_to_write(db, connection)
         if version is None and not create:
             raise UserError(f"store {db.name}: is empty (start `driftline run` once, or check the path)")
         if version is None or (version in REVISIONS[:-1] and db.is_sqlite):
@@ -56,6 +56,13 @@ def upgrade(db: Database) -> None:
         config = Config(attributes={"connection": connection})
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
         command.upgrade(config, "head")
+
+
+def _try_to_write(db: Database, connection: Connection) -> None:
+    if db.is_sqlite:  # which begins on a read-only file without a word, also IMMEDIATE
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = version_num")
+    elif connection.exec_driver_sql("SHOW transaction_read_only").scalar() == "on":
+        raise UserError(f"store {db.name}: is read-only (a standby? name the primary server)")
 
 
 def _version(connection: Connection) -> str | None:

@@ -122,7 +122,9 @@ def test_a_fenced_checkpoint_stores_nothing_even_for_partitions_still_owned(stor
         Progress(partition=P1, epoch=worker.epoch, from_offset=0, to_offset=10),
         Progress(partition=P0, epoch=other.epoch, from_offset=0, to_offset=10),
     ]
-    c = worker.rows({key(0): profile(1, 2)}, partitions=both, quarantine=[QUARANTINED], gaps=[GAP], unconfigured={"x": 1})
+    c = worker.rows(
+        {key(0): profile(1, 2)}, partitions=both, quarantine=[QUARANTINED], gaps=[GAP], unconfigured={"x": 1}
+    )
     with pytest.raises(FencedError, match="events/0") as raised:
         store.checkpoint(c)
     assert isinstance(raised.value, PartitionsFencedError)
@@ -260,7 +262,9 @@ def test_clocks_and_progress_only_rise(store):
 def test_quarantine_and_gaps_are_kept_with_the_time(store):
     worker = Worker(store)
     worker.checkpoint(quarantine=[QUARANTINED] * 3, gaps=[GAP], now_ms=77)
-    worker.checkpoint(quarantine=[QuarantineRow(source="live", topic="events", partition=0, offset=12, reason="too_deep", detail="")])
+    worker.checkpoint(
+        quarantine=[QuarantineRow(source="live", topic="events", partition=0, offset=12, reason="too_deep", detail="")]
+    )
     assert [row.offset for row in store.quarantine(limit=2)] == [3, 12]
     assert len(store.quarantine()) == 4
     assert store.quarantine()[0].recorded_at_ms == 77

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -112,11 +113,15 @@ def test_only_panes_that_are_held_can_be_marked_clean(store):
 def test_pane_rows_add_the_writers_up(store):
     a, b = Worker(store, "a", P0), Worker(store, "b", P1)
     for worker in (a, b):
-        worker.checkpoint({key(0): profile(1, 2), key(0, version="2"): profile(5), key(3): profile(4), key(4): profile(4)})
+        worker.checkpoint(
+            {key(0): profile(1, 2), key(0, version="2"): profile(5), key(3): profile(4), key(4): profile(4)}
+        )
     with store.closing("churn") as tx:
         rows = [(row.start_ms // HOUR, row.version, row.rows) for row in tx.pane_rows(0, 4 * HOUR)]
         assert rows == [(0, "1", 6), (0, "2", 10), (3, "1", 8)]
-        assert tx.pane_rows(3 * HOUR, 4 * HOUR) == [PaneRows(start_ms=3 * HOUR, version="1", reference=key(3).reference, rows=8)]
+        assert tx.pane_rows(3 * HOUR, 4 * HOUR) == [
+            PaneRows(start_ms=3 * HOUR, version="1", reference=key(3).reference, rows=8)
+        ]
         assert [type(row.rows) for row in tx.pane_rows(0, 9 * HOUR)] == [int] * 4
 
 
@@ -136,7 +141,9 @@ def test_final_panes_are_one_row_and_keep_the_sum(store):
     from monitor.store.tables import state
 
     with store._db.read() as connection:
-        writers = connection.execute(select(state.c.start_ms, state.c.version, state.c.writer).order_by(*state.primary_key)).all()
+        writers = connection.execute(
+            select(state.c.start_ms, state.c.version, state.c.writer).order_by(*state.primary_key)
+        ).all()
     assert writers == [(0, "1", ""), (0, "2", ""), (HOUR, "1", ""), (2 * HOUR, "1", "b")]
     assert store.panes() == [PaneSummary(model="churn", open=1, dirty=1, final=2, late_rows=0)]
     assert finalize(store, before=3) == 0
@@ -147,7 +154,13 @@ def test_final_panes_refuse_and_count_what_is_late(store):
     worker.checkpoint({key(3): profile(1, 2), key(5): profile(1)})
     close(store)
     finalize(store, before=5)
-    late = {key(3): profile(7), key(3, version="2"): profile(2), key(5): profile(1), key(1): profile(4), key(0, model="other"): profile(6)}
+    late = {
+        key(3): profile(7),
+        key(3, version="2"): profile(2),
+        key(5): profile(1),
+        key(1): profile(4),
+        key(0, model="other"): profile(6),
+    }
     result = worker.checkpoint(late)
     assert result.late_rows == {"churn": 13}  # pane 1 never was, but lies below what is final
     with store.closing("churn") as tx:
@@ -214,15 +227,20 @@ def test_many_closers_and_writers_at_once_agree_on_the_sum(store):
                     starts = tx.dirty_panes(HOUR * 1000)
                     tx.mark_clean(starts)
                     for k, p in tx.profiles(starts).items():
-                        revision = 1 + max((w.revision for w in tx.windows(from_ms=k.start_ms, before_ms=k.start_ms + 1)), default=0)
+                        revision = 1 + max(
+                            (w.revision for w in tx.windows(from_ms=k.start_ms, before_ms=k.start_ms + 1)), default=0
+                        )
                         tx.put_window(window(f"w{k.start_ms}", k.start_ms // HOUR, revision=revision, rows=p.rows))
 
     with ThreadPoolExecutor(5) as pool:
         closers = [pool.submit(keep_closing, i) for i in range(2)]
-        list(pool.map(write, workers))
-        while dirty(store):
-            pass
-        stop.set()
+        try:
+            list(pool.map(write, workers))
+            end = time.monotonic() + 30
+            while any(summary.dirty for summary in store.panes()) and time.monotonic() < end:
+                time.sleep(0.02)
+        finally:
+            stop.set()
         for closer in closers:
             closer.result()
     assert sorted((w.start_ms // HOUR, w.rows) for w in store.windows()) == [(start, 90) for start in range(5)]
@@ -246,7 +264,10 @@ def test_an_equal_revision_changes_its_status_only(store):
     put(store, window("a", 0), window("b", 1))
     put(store, window("a", 0, status="final", findings=b"other", state="drift"))
     rows = list(store.windows())
-    assert [(w.id, w.status, w.state, w.findings) for w in rows] == [("a", "final", "ok", b"f"), ("b", "provisional", "ok", b"f")]
+    assert [(w.id, w.status, w.state, w.findings) for w in rows] == [
+        ("a", "final", "ok", b"f"),
+        ("b", "provisional", "ok", b"f"),
+    ]
     put(store, window("a", 0, revision=2))
     put(store, window("a", 0, revision=1, status="revised"))
     assert [(w.id, w.revision) for w in store.windows()] == [("b", 1), ("a", 2)]
@@ -274,7 +295,15 @@ def test_withdrawn_windows_are_shown_as_revisions_only(store):
 
 
 def test_windows_are_found_by_what_they_are(store):
-    put(store, *(window(f"{m}{v}{s}", s, monitor=m, version=v) for s in range(4) for m in ("data", "quality") for v in ("", "1")))
+    put(
+        store,
+        *(
+            window(f"{m}{v}{s}", s, monitor=m, version=v)
+            for s in range(4)
+            for m in ("data", "quality")
+            for v in ("", "1")
+        ),
+    )
     with store.closing("churn") as tx:
         assert [w.id for w in tx.windows(monitor="data", version="")] == ["data0", "data1", "data2", "data3"]
         assert len(tx.windows(monitor="data")) == 8
@@ -330,7 +359,9 @@ def lease(store: Store, now_ms: int = 0, owner: str = "s1", limit: int = 10) -> 
 
 
 def finish(store: Store, id: str, owner: str = "s1", now_ms: int = 0, again: int | None = None, sent: bool = False):
-    return store.finish_outbox(id, owner, sent=sent, error=None if sent else "503", next_attempt_at_ms=again, now_ms=now_ms)
+    return store.finish_outbox(
+        id, owner, sent=sent, error=None if sent else "503", next_attempt_at_ms=again, now_ms=now_ms
+    )
 
 
 def test_messages_of_one_key_go_in_order(store):
@@ -430,7 +461,17 @@ def test_prune_forgets_what_is_old_in_batches(store):
     finish(store, "sent", sent=True)
     assert set(store.prune(100, 1000, 1000, 1000).values()) == {0}
     deleted = store.prune(1000, 500, 500, 500, batch=3)
-    expected = {"windows": 7, "alert": 7, "retraining": 1, "outbox": 1, "quarantine": 7, "gap": 1, "pane": 6, "state": 6, "track": 1}
+    expected = {
+        "windows": 7,
+        "alert": 7,
+        "retraining": 1,
+        "outbox": 1,
+        "quarantine": 7,
+        "gap": 1,
+        "pane": 6,
+        "state": 6,
+        "track": 1,
+    }
     assert deleted == expected
     assert [w.id for w in store.windows()] == ["young"]
     assert [w.id for w in store.newest_windows()] == ["young"]

@@ -110,7 +110,8 @@ def test_a_file_that_is_no_database_takes_one_line(tmp_path):
 
 @pytest.mark.integration
 def test_a_read_only_server_and_a_missing_database_take_one_line(postgres_url):
-    assert "read-only" in refused(postgres_url + "?options=-c%20default_transaction_read_only%3Don")
+    Store.open(postgres_url).close()
+    assert "is read-only" in refused(postgres_url + "?options=-c%20default_transaction_read_only%3Don")
     assert "does not exist" in refused(postgres_url + "x")
     plain = postgres_url.replace("+psycopg", "")
     Store.open(plain).close()
@@ -141,7 +142,10 @@ def test_sqlite_is_set_up_as_promised(tmp_path):
     for durable, synchronous in [(True, 2), (False, 0)]:
         store = Store.open(f"sqlite:///{tmp_path}/{durable}.db", durable=durable)
         with store._db.write() as connection:
-            found = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous", "busy_timeout")]
+            found = [
+                connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+                for name in ("journal_mode", "synchronous", "busy_timeout")
+            ]
         assert found == ["wal", synchronous, engine.BUSY_TIMEOUT_MS]
         store.close()
 
@@ -164,7 +168,10 @@ def test_postgresql_is_set_up_as_promised(postgres_url):
 def test_a_lost_connection_is_transient_and_the_next_call_works(postgres_url):
     store = Store.open(postgres_url)
     store.panes()
-    execute(postgres_url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()")
+    execute(
+        postgres_url,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()",
+    )
     with pytest.raises(TransientError):
         store.panes()
     assert store.panes() == []

@@ -55,7 +55,7 @@ log.retention.check.interval.ms=1000
 """
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
     """The part cannot be had here; the message says why."""
 
 
@@ -63,10 +63,10 @@ def jars() -> Path:
     """The folder with the broker's jars, fetched once (54 MB) into `.cache/` of the repository or DRIFTLINE_CACHE."""
     for program in ("java", "mvn"):
         if shutil.which(program) is None:
-            raise Unavailable(f"no `{program}` on the PATH (Debian: openjdk-17-jre-headless, maven)")
+            raise UnavailableError(f"no `{program}` on the PATH (Debian: openjdk-17-jre-headless, maven)")
     home = Path(os.environ.get("DRIFTLINE_CACHE") or REPOSITORY / ".cache") / f"kafka-{VERSION}"
     home.mkdir(parents=True, exist_ok=True)
-    with open(home / ".lock", "w") as lock:
+    with (home / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (home / ".complete").exists():
             pom = home / "pom.xml"
@@ -81,7 +81,7 @@ def jars() -> Path:
             ]
             done = subprocess.run(words, cwd=home, capture_output=True, text=True, timeout=600)
             if done.returncode:
-                raise Unavailable(
+                raise UnavailableError(
                     "Maven could not fetch the broker: " + (done.stdout.strip().splitlines() or ["no output"])[0]
                 )
             (home / ".complete").touch()
@@ -127,7 +127,7 @@ class Broker:
             "-cp",
             f"{self._jars}/*",
         ]
-        with open(self.folder / "broker.log", "ab") as log:
+        with (self.folder / "broker.log").open("ab") as log:
             self._process = subprocess.Popen([*command, "kafka.Kafka", str(self._properties)], stdout=log, stderr=log)
         host, port = self.address.split(":")
         end = time.monotonic() + 60

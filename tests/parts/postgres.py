@@ -12,7 +12,7 @@ import time
 import uuid
 from pathlib import Path
 
-from parts.broker import Unavailable, free_port
+from tests.parts.broker import UnavailableError, free_port
 
 
 class Server:
@@ -26,7 +26,7 @@ class Server:
             try:
                 owner = pwd.getpwnam("postgres")
             except KeyError:
-                raise Unavailable("running as root without a user `postgres`") from None
+                raise UnavailableError("running as root without a user `postgres`") from None
             os.chown(self._folder, owner.pw_uid, owner.pw_gid)
             self._as = {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
         self._folder.chmod(0o700)
@@ -35,7 +35,7 @@ class Server:
         subprocess.run(list(map(str, words)), check=True, capture_output=True, cwd=self._folder, **self._as)  # type: ignore[call-overload]
         options = ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=on", "-c", "shared_buffers=64MB"]
         command = [binaries / "postgres", "-D", data, "-p", self.port, "-k", self._folder, *options]
-        with open(self._folder / "server.log", "wb") as log:
+        with (self._folder / "server.log").open("wb") as log:
             self._command = list(map(str, command))
             self._process = self._spawn(log)
         self._wait()
@@ -57,7 +57,7 @@ class Server:
         self._process.wait(30)
 
     def start(self) -> None:
-        with open(self._folder / "server.log", "ab") as log:
+        with (self._folder / "server.log").open("ab") as log:
             self._process = self._spawn(log)
         self._wait()
 
@@ -76,11 +76,12 @@ class Server:
         while True:
             try:
                 psycopg.connect(f"host=127.0.0.1 port={self.port} user=driftline dbname=postgres").close()
-                return
             except psycopg.OperationalError:
                 if time.monotonic() > end or self._process.poll() is not None:
                     raise
                 time.sleep(0.05)
+            else:
+                return
 
 
 def _binaries() -> Path:
@@ -89,5 +90,5 @@ def _binaries() -> Path:
         return found[-1].parent
     elsewhere = shutil.which("initdb")
     if elsewhere is None:
-        raise Unavailable("no PostgreSQL server here (Debian: postgresql-15)")
+        raise UnavailableError("no PostgreSQL server here (Debian: postgresql-15)")
     return Path(elsewhere).resolve().parent

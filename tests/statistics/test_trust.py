@@ -14,7 +14,7 @@ from detectors import resemblance
 from detectors.finding import Monitor, State
 from detectors.judge import Policy, judge_distribution
 from detectors.resemblance import Sample
-from tests.statistics.traffic import CATEGORIES, NUMBERS, Kind, profile, reference, rows, windows
+from parts.traffic import CATEGORIES, NUMBERS, Kind, profile, reference, rows, windows
 
 pytestmark = pytest.mark.statistics
 
@@ -100,9 +100,13 @@ def test_one_outlier_changes_no_verdict():
 
 def test_a_spoiled_reference_does_not_hide_a_shift():
     """One value of a billion in the reference blinds tests on equal-width bins; quantile bins do not see it."""
-    table = rows(np.random.default_rng(1), 1000)
+
+    def one_billion(table):
+        table["n07"] = np.append(1e9, table["n07"][1:])
+
+    spoiled, table = reference(101, change=one_billion), rows(np.random.default_rng(1), 1000)
     table["n07"] = table["n07"] + 0.5
-    findings = judge_distribution(SPOILED, profile(SPOILED, table), Policy(), Monitor.DATA)
+    findings = judge_distribution(spoiled, profile(spoiled, table), Policy(), Monitor.DATA)
     assert [finding.subject for finding in findings if finding.state is State.DRIFT] == ["n07"]
 
 
@@ -124,7 +128,8 @@ def test_the_interval_covers_the_true_effect(n, groups, by):
     seen = resemblance.compare(now, before, np.ones(repeats), np.full(repeats, groups - 1.0))
     coverage = np.mean((seen.low <= truth) & (truth <= seen.high))
     # Nominal .95. The standard error of 4,000 repeats is .0034; the chi-square law itself is off by less than a point.
-    assert 0.935 < coverage < 0.98
+    # Above it where little moved: an interval never ends below what noise alone would hide.
+    assert 0.935 < coverage < 0.985
 
 
 @pytest.mark.parametrize("n", [1000, 5000])
@@ -137,24 +142,6 @@ def test_the_smallest_visible_shift_is_found_in_four_of_five_windows(n):
     # PSI of a mean shift of d sd is a little less than d**2 on 10 groups (.96 of it), hence some less power than the .8 promised
     # for an effect of this size; and never much less: P(binomial(150, .65) < 85) is below .02.
     assert found >= 85
-
-
-SPOILED_TABLE = rows(np.random.default_rng([101, 0]), 30_000)
-
-
-def _spoiled_reference():
-    from detectors.reference import ReferenceSettings, ReferenceTable, build_reference
-    from tests.statistics.traffic import columns
-
-    SPOILED_TABLE["n07"] = SPOILED_TABLE["n07"].copy()
-    SPOILED_TABLE["n07"][0] = 1e9
-    found = columns(SPOILED_TABLE)
-    score = found.pop("score")
-    settings = ReferenceSettings(task="binary", positive_label="1", order="time")
-    return build_reference(ReferenceTable(rows=30_000, features=found, score=score), settings)
-
-
-SPOILED = _spoiled_reference()
 
 
 def test_the_traffic_is_what_it_says():

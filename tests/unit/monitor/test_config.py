@@ -1,3 +1,5 @@
+"""Configuration: what a good file gives, and every mistake with its place."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""`driftline init`: the proposal loads and builds."""
+
 from __future__ import annotations
 
 import numpy as np

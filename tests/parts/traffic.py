@@ -60,16 +60,18 @@ def columns(table: Mapping[str, NDArray[np.float64] | NDArray[np.object_]]) -> d
     }
 
 
-def reference(seed: int, kind: Kind = Kind(), size: int = REFERENCE_ROWS) -> Reference:
+def reference(seed: int, kind: Kind = Kind(), change: Change | None = None) -> Reference:
     rng = np.random.default_rng([seed, 0])
-    table = rows(rng, size, kind)
+    table = rows(rng, REFERENCE_ROWS, kind)
+    if change is not None:
+        change(table)
     if not kind.ordered:
-        order = rng.permutation(size)
+        order = rng.permutation(REFERENCE_ROWS)
         table = {name: values[order] for name, values in table.items()}
     found = columns(table)
     score = found.pop("score")
     settings = ReferenceSettings(task="binary", positive_label="1", order="time" if kind.ordered else "unknown")
-    return build_reference(ReferenceTable(rows=size, features=found, score=score), settings)
+    return build_reference(ReferenceTable(rows=REFERENCE_ROWS, features=found, score=score), settings)
 
 
 def profile(known: Reference, table: Table, start: int = 0, stop: int | None = None) -> Profile:
