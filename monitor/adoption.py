@@ -33,7 +33,7 @@ def ensure_references(store: Store, config: Config, now_ms: int) -> list[Referen
 
 def adopt(store: Store, model: Model, *, path: Path | None = None, version: str = "", now_ms: int) -> ReferenceRow:
     """Build a reference and put it in force from the next window boundary. The same content and settings as the newest one: nothing happens."""
-    source, reference = build(model, path)
+    source, reference, told = build(model, path)
     row = ReferenceRow(
         hash=reference.hash,
         model=model.name,
@@ -43,7 +43,7 @@ def adopt(store: Store, model: Model, *, path: Path | None = None, version: str 
         source_sha256=file_sha256(source),
         settings=settings_json(model),
         rows=reference.rows,
-        warnings=json.dumps(list(reference.warnings)),
+        warnings=json.dumps([*told, *reference.warnings]),
         recorded_at_ms=now_ms,
     )
     known = [old for old in store.references(model.name) if old.version == version]
@@ -55,14 +55,14 @@ def adopt(store: Store, model: Model, *, path: Path | None = None, version: str 
     return row
 
 
-def build(model: Model, path: Path | None = None) -> tuple[Path, Reference]:
-    """Read the table and build, without storing. Raises UserError naming the file, the column and the fix."""
+def build(model: Model, path: Path | None = None) -> tuple[Path, Reference, tuple[str, ...]]:
+    """Read the table and build, without storing; the notes say what was inferred. Raises UserError naming the file, the column and the fix."""
     source = path if path is not None else Path(model.reference.path) if model.reference is not None else None
     if source is None:
         raise UserError(f"model {model.name} has no reference (add models.{model.name}.reference.path, or name a FILE)")
     loaded = load_reference_table(model, str(source))
     try:
-        return source, build_reference(loaded.table, loaded.settings)
+        return source, build_reference(loaded.table, loaded.settings), tuple(loaded.notes)
     except ReferenceRefused as error:
         raise UserError(f"{source}: {error}") from error
 
@@ -89,7 +89,7 @@ def _unchanged(model: Model, known: ReferenceRow) -> None:
     source = Path(model.reference.path)
     if file_sha256(source) == known.source_sha256 and settings_json(model) == known.settings:
         return
-    _, reference = build(model)
+    _, reference, _ = build(model)
     if reference.hash != known.hash:
         raise UserError(
             f"{source}: the table, or how it is read, changed since the reference of model {model.name} was built "

@@ -70,7 +70,7 @@ def init(
 
     if output.exists():
         raise UserError(f"{output}: exists already (give another name with -o)")
-    text = propose(table)
+    text = propose(table, output.parent)
     output.write_text(text, encoding="utf-8")
     print(text)
     print(f"written to {output}; next: driftline check -c {output}")
