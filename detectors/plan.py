@@ -23,7 +23,7 @@ class Plan:
     `names`: subjects of findings, without duplicates. `judged`: the places of the subjects whose distribution is judged.
     `samples`: the reference in groups, by target. `cdf`, `width` by cell: the reference's share up to and with the cell, and how
     much of the axis the cell's bin covers between the reference's extremes (0 for slots and categories).
-    `share_cell` by cell: where `share_counts` counts it.
+    `share_cell` by cell: where `shares_of` counts it; `share_counts`, `share_phi` (subjects, 4) and `rows` are the reference's.
     """
 
     names: tuple[str, ...]
@@ -38,15 +38,35 @@ class Plan:
     means: Floats
     share_cell: NDArray[np.int64]
     share_counts: Floats
+    share_phi: Floats
+    rows: int
 
     def shares_of(self, counts: NDArray[np.int64]) -> Floats:
         """How many rows are missing (null or nan), absent, invalid, outside: (subjects, 4)."""
         return _share_counts(self.share_cell, counts, len(self.names))
 
 
-# One plan takes about 20 bytes a cell, 100 kB for 100 features; the limit covers a fleet of 1,000 models.
-@lru_cache(maxsize=1024)
+@dataclass(frozen=True, slots=True, eq=False)
+class _ByHash:
+    """Equal hashes mean equal references, also when one of them was read from the store again."""
+
+    reference: Reference
+
+    def __hash__(self) -> int:
+        return hash(self.reference.hash)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ByHash) and self.reference.hash == other.reference.hash
+
+
 def plan_of(reference: Reference) -> Plan:
+    return _plan(_ByHash(reference))
+
+
+# A plan takes about 40 bytes a cell, 300 kB for 100 features, and keeps its reference; the limit is a fleet of models.
+@lru_cache(maxsize=1024)
+def _plan(key: _ByHash) -> Plan:
+    reference = key.reference
     layout, counts = reference.layout, reference.profile.counts
     features = np.array([subject.role == "feature" for subject in layout.subjects], dtype=np.bool_)
     numeric = np.array([isinstance(subject.bins, NumericBins) for subject in layout.subjects], dtype=np.bool_)
@@ -68,6 +88,8 @@ def plan_of(reference: Reference) -> Plan:
         means=means(reference, reference.profile.sums, valid),
         share_cell=share_cell,
         share_counts=_share_counts(share_cell, counts, len(layout.subjects)),
+        share_phi=np.maximum(reference.share_phi, 1.0),
+        rows=reference.rows,
     )
 
 

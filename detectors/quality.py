@@ -54,12 +54,12 @@ def judge_quality(reference: Reference, profile: Profile, policy: Policy) -> lis
     """
     if profile.rows == 0:
         return []
-    bounds = _bounds(reference)
-    hits = plan_of(reference).shares_of(profile.counts).reshape(-1)
-    judged = _judge(bounds, hits, profile.rows, policy)
+    plan = plan_of(reference)
+    bounds = _bounds(plan)
     if profile.rows < policy.quality_min_rows:
         return _too_few(bounds, profile.rows, policy.quality_min_rows)
-    return _findings(bounds, judged, profile.rows)
+    hits = plan.shares_of(profile.counts).reshape(-1)
+    return _findings(bounds, _judge(bounds, hits, profile.rows, policy), profile.rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,10 +134,8 @@ def _too_few(bounds: _Bounds, n: int, needed: int) -> list[Finding]:
 
 
 @lru_cache(maxsize=1024)  # as many as there are plans; about 40 bytes a check
-def _bounds(reference: Reference) -> _Bounds:
-    plan = plan_of(reference)
-    hits, m = plan.share_counts.reshape(-1), float(reference.rows)
-    phi = np.maximum(reference.share_phi, 1.0).reshape(-1)
+def _bounds(plan: Plan) -> _Bounds:
+    hits, m, phi = plan.share_counts.reshape(-1), float(plan.rows), plan.share_phi.reshape(-1)
     share, rows = hits / m, m / phi
     upper = special.betaincinv(share * rows + 1.0, np.maximum(rows - share * rows, 1e-9), _REFERENCE_DOUBT)
     room = 1.0 - share

@@ -7,11 +7,15 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from monitor.errors import UserError
+
+if TYPE_CHECKING:  # imported where used: `driftline --help` need not wait for scipy
+    from monitor.config import Model
+    from monitor.store import Store
 
 app = typer.Typer(
     name="driftline", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False,
@@ -213,7 +217,7 @@ def demo(
 
 
 @contextmanager
-def _store(path: Path) -> Iterator[tuple["Store", Mapping[str, "Model"]]]:  # noqa: UP037  imported below: start-up time
+def _store(path: Path) -> Iterator[tuple[Store, Mapping[str, Model]]]:
     from monitor.config_load import load_config
     from monitor.store import Store
 

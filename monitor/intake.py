@@ -240,7 +240,7 @@ def _groups(versions: list[str], starts: NDArray[np.int64]) -> list[tuple[str, i
         return [(names[0], int(starts[0]), None)]
     code = {name: place for place, name in enumerate(names)}
     codes = np.fromiter((code[version] for version in versions), np.int64, len(versions))
-    groups = []
+    groups: list[tuple[str, int, NDArray[np.int64] | None]] = []
     for start in np.unique(starts):
         for place in np.unique(codes[starts == start]):
             groups.append((names[int(place)], int(start), np.flatnonzero((starts == start) & (codes == place))))
@@ -280,7 +280,7 @@ def _end_to_end(columns: list[Column]) -> Column:
     if len(columns) == 1:
         return columns[0]
     if isinstance(columns[0], CategoryColumn):
-        return CategoryColumn([value for column in columns for value in column.values])  # type: ignore[misc]
+        return CategoryColumn([value for column in columns for value in column.values])
     numeric = [column for column in columns if isinstance(column, NumericColumn)]
     values = np.concatenate([column.values for column in numeric])
     if all(column.status is None for column in numeric):

@@ -8,10 +8,11 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import cast
 
 from detectors.bins import CategoryBins, NumericBins
 from detectors.reference import Reference, decode_reference
-from monitor.event_schema import EventSchema, FeatureSchema, Kind
+from monitor.event_schema import EventSchema, FeatureSchema, Kind, Task
 from monitor.config import Model
 from monitor.errors import UserError
 from monitor.store import ReferenceRow
@@ -69,10 +70,10 @@ class ReferenceBook:
         """
         kinds: dict[str, Kind] = {}
         classes: tuple[str, ...] = ()
-        task = model.task
+        task: Task | None = model.task
         for adopted in self.of_model(model.name):
             classes = classes or tuple(adopted.reference.settings.classes or ())
-            task = task or adopted.reference.settings.task
+            task = task or cast(Task, adopted.reference.settings.task)
             for name, kind in _kinds(adopted.reference).items():
                 if kinds.setdefault(name, kind) != kind:
                     raise UserError(

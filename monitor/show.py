@@ -29,7 +29,7 @@ def show_windows(
 ) -> None:
     """Newest revisions in the order in which they were decided; with `revisions` the replaced and withdrawn ones too."""
     since_ms = _time(since) if since is not None else None
-    rows = (single for row in store.windows(model, monitor, since_ms, revisions=revisions) for single in expand(row))
+    rows = (single for row in store.windows(model, monitor, since_ms=since_ms, revisions=revisions) for single in expand(row))
     if as_json:
         _print_objects(window_object(row) for row in rows)
         return
@@ -174,8 +174,8 @@ def show_status(store: Store, models: Mapping[str, Model], *, as_json: bool, now
     if unknown:
         console.print("events of models that are not configured (paste what you want to watch):")
         console.print("models:")
-        for row in unknown:
-            console.print(f"  {escape(row.model or '(others)')}: {{reference: {{path: REFERENCE.parquet}}}}   # {row.records:,} events")
+        for stranger in unknown:
+            console.print(f"  {escape(stranger.model or '(others)')}: {{reference: {{path: REFERENCE.parquet}}}}   # {stranger.records:,} events")
 
 
 def _status_objects(models: Mapping[str, Model], newest: Iterable[WindowRow], alerts: Iterable[AlertRow]) -> Iterable[dict[str, object]]:

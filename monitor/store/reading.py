@@ -80,9 +80,10 @@ def newest_windows(db: Database) -> list[WindowRow]:
 
 
 def dirty_models(db: Database) -> dict[str, int]:
-    statement = sa.select(pane.c.model, sa.func.min(pane.c.start_ms)).where(IS_OPEN, pane.c.dirty)
+    first = sa.func.min(pane.c.start_ms).label("first")
+    statement = sa.select(pane.c.model, first).where(IS_OPEN, pane.c.dirty).group_by(pane.c.model)
     with db.read() as connection:
-        return {model: start for model, start in connection.execute(statement.group_by(pane.c.model))}
+        return {row.model: row.first for row in connection.execute(statement)}
 
 
 def model_states(db: Database) -> dict[str, ModelState]:

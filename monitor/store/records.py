@@ -8,6 +8,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from detectors.profile import Profile
+from monitor.clocks import Clock as Clock  # part of what a checkpoint holds
 from monitor.errors import DriftlineError, FencedError
 from monitor.ports import PartitionId
 
@@ -32,13 +33,6 @@ class PaneKey(NamedTuple):
     start_ms: int
 
 
-class Clock(NamedTuple):
-    """The newest prediction time of a model in a partition, and when that record was read."""
-
-    newest_ms: int
-    read_ms: int
-
-
 class Claim(NamedTuple):
     """`next_offset` is None while nobody has stored where the partition starts."""
 
@@ -54,7 +48,7 @@ class PartitionsFencedError(FencedError):
         self.partitions = tuple(partitions)
 
 
-class StaleReferences(DriftlineError):  # noqa: N818  an order to the caller more than an error
+class StaleReferences(DriftlineError):
     """A reference was added since the caller read them. Nothing was stored: read the references and fold again."""
 
 

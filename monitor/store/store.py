@@ -236,7 +236,6 @@ class Store:
         now_ms: int,
         windows_ms: int,
         quarantine_ms: int,
-        outcomes_ms: int,  # noqa: ARG002  part of the retention, without a table so far
         batch: int = 5000,
     ) -> dict[str, int]:
         """Delete what was recorded longer ago than its retention, `batch` rows a transaction; returns how many by table.

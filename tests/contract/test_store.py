@@ -7,10 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
-from detectors.profile import encode, merge
-from parts.stores import GROUP, HOUR, P0, P1, REF, Worker, key, profile, reference
 from sqlalchemy import event
 
+from detectors.profile import encode, merge
 from monitor.errors import FencedError, TransientError
 from monitor.ports import PartitionId
 from monitor.store import (
@@ -24,6 +23,7 @@ from monitor.store import (
     Store,
 )
 from monitor.store import tables as t
+from parts.stores import GROUP, HOUR, P0, P1, REF, Worker, key, profile, reference
 
 QUARANTINED = QuarantineRow(source="live", topic="events", partition=0, offset=3, reason="bad_json", detail="at byte 7")
 GAP = GapRow(source="live", topic="events", partition=0, from_offset=4, to_offset=6, reason="retention")

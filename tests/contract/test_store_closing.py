@@ -7,11 +7,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from detectors.profile import encode, merge
-from parts.stores import HOUR, P0, P1, Worker, alert, key, message, profile, reference, request, window
 
+from detectors.profile import encode, merge
 from monitor.ports import PartitionId
 from monitor.store import GapRow, ModelState, PaneRows, PaneSummary, QuarantineRow, Store
+from parts.stores import HOUR, P0, P1, Worker, alert, key, message, profile, reference, request, window
 
 
 def dirty(store: Store, before: int = 1000) -> list[int]:
@@ -51,12 +51,17 @@ def test_a_checkpoint_makes_panes_dirty_and_closing_cleans_them(store):
 
 def test_what_raises_inside_a_closing_undoes_it(store):
     Worker(store).checkpoint({key(0): profile(1)})
-    with pytest.raises(RuntimeError), store.closing("churn") as tx:
-        tx.mark_clean(tx.dirty_panes(HOUR))
-        tx.put_window(window())
-        tx.put_outbox(message("m"))
-        tx.set_frontier(5)
-        raise RuntimeError
+
+    def fail():
+        with store.closing("churn") as tx:
+            tx.mark_clean(tx.dirty_panes(HOUR))
+            tx.put_window(window())
+            tx.put_outbox(message("m"))
+            tx.set_frontier(5)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert (dirty(store), list(store.windows()), store.outbox_pending()) == ([0], [], 0)
     with store.closing("churn") as tx:
         assert tx.state.frontier_ms is None
@@ -105,9 +110,10 @@ def test_a_closing_waits_for_the_checkpoint_that_holds_its_pane(store):
 
 def test_only_panes_that_are_held_can_be_marked_clean(store):
     Worker(store).checkpoint({key(0): profile(1), key(1): profile(1)})
-    with pytest.raises(ValueError), store.closing("churn") as tx:
+    with store.closing("churn") as tx:
         tx.dirty_panes(HOUR)
-        tx.mark_clean([0, HOUR])
+        with pytest.raises(ValueError):
+            tx.mark_clean([0, HOUR])
 
 
 def test_pane_rows_add_the_writers_up(store):
@@ -358,7 +364,7 @@ def lease(store: Store, now_ms: int = 0, owner: str = "s1", limit: int = 10) -> 
     return [row.id for row in store.lease_outbox(now_ms, owner, 100, limit)]
 
 
-def finish(store: Store, id: str, owner: str = "s1", now_ms: int = 0, again: int | None = None, sent: bool = False):
+def finish(store: Store, id: str, owner: str = "s1", *, now_ms: int = 0, again: int | None = None, sent: bool = False):
     return store.finish_outbox(
         id, owner, sent=sent, error=None if sent else "503", next_attempt_at_ms=again, now_ms=now_ms
     )

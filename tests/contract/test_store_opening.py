@@ -12,11 +12,11 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from parts.stores import Worker, key, profile, window
 
 from monitor.errors import TransientError, UserError
 from monitor.store import BusyError, Store, engine, migrations
 from monitor.store.tables import metadata
+from parts.stores import Worker, key, profile, window
 
 
 def refused(url: str, **more) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from detectors.profile import Profile
 
+from detectors.profile import Profile
 from monitor.ports import PartitionId
 from monitor.store import (
     AlertRow,
