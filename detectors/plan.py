@@ -88,7 +88,7 @@ def _plan(key: _ByHash) -> Plan:
         means=means(reference, reference.profile.sums, valid),
         share_cell=share_cell,
         share_counts=_share_counts(share_cell, counts, len(layout.subjects)),
-        share_phi=np.maximum(reference.share_phi, 1.0),
+        share_phi=_share_phi(reference),
         rows=reference.rows,
     )
 
@@ -125,6 +125,13 @@ def _names(reference: Reference) -> tuple[str, ...]:
 def _sample(reference: Reference, target: int) -> Sample:
     groups = reference.grouped(target)
     return Sample(smoothed(groups.reference.astype(np.float64), groups.used), groups.totals.astype(np.float64))
+
+
+def _share_phi(reference: Reference) -> Floats:
+    """A reference has (almost) nothing outside itself to learn from: what is outside comes in runs as the values themselves do."""
+    phi = np.maximum(reference.share_phi, 1.0)
+    phi[:, 3] = np.maximum(phi[:, 3], reference.dispersion[TARGETS[0]].phi)
+    return phi
 
 
 def _widths(reference: Reference) -> Floats:

@@ -23,7 +23,9 @@ from detectors.profile import Profile
 from detectors.reference_types import Reference
 from detectors.resemblance import Floats, benjamini_hochberg
 
-LEVEL = 1e-5  # of a false discovery in one window, all checks together: one in years of hourly windows
+# Of a false discovery among all checks of a window *if every share stood at its tolerated bound*. At their reference shares it is below
+# 2e-5 a window for the worst share and number of rows, and far below for others (tests/unit/detectors/test_quality.py computes it).
+LEVEL = 4e-4
 WARNING_P = 1e-3  # an effect is shown, never notified, from this uncorrected p-value on
 CRITICAL_SHARE = 0.2  # more rows than this hit beyond the reference's share: critical
 TOLERATED = (0.0025, 0.1)  # the reference share may rise by .25 points and a tenth of itself without a test minding
@@ -137,20 +139,29 @@ def _too_few(bounds: _Bounds, n: int, needed: int) -> list[Finding]:
 def _bounds(plan: Plan) -> _Bounds:
     hits, m, phi = plan.share_counts.reshape(-1), float(plan.rows), plan.share_phi.reshape(-1)
     share, rows = hits / m, m / phi
-    upper = special.betaincinv(share * rows + 1.0, np.maximum(rows - share * rows, 1e-9), _REFERENCE_DOUBT)
-    room = 1.0 - share
-    tolerated = np.maximum(upper, share) + np.minimum(TOLERATED[0] + TOLERATED[1] * share, room / 4.0)
-    threshold = share + np.minimum(EFFECT[0] + EFFECT[1] * share, room / 2.0)
+    threshold = effect_share(share)
     return _Bounds(
         subjects=tuple(name for name in plan.names for _ in range(4)),
         checks=_checks(plan),
         baseline=share,
-        tolerated=np.minimum(tolerated, 1.0),
+        tolerated=tolerated_share(share, rows),
         threshold=threshold,
         phi=phi,
         baselines=tuple(share.tolist()),
         thresholds=tuple(threshold.tolist()),
     )
+
+
+def tolerated_share(share: Floats, rows: Floats) -> Floats:
+    """What a share may truly be without being a fault, where `share` was found in `rows` independent rows of a reference."""
+    upper = special.betaincinv(share * rows + 1.0, np.maximum(rows - share * rows, 1e-9), _REFERENCE_DOUBT)
+    tolerance = np.minimum(TOLERATED[0] + TOLERATED[1] * share, (1.0 - share) / 4.0)
+    return np.asarray(np.minimum(np.maximum(upper, share) + tolerance, 1.0), dtype=np.float64)
+
+
+def effect_share(share: Floats) -> Floats:
+    """The share in a window from which a rise above the reference's `share` is worth a person's time."""
+    return np.asarray(share + np.minimum(EFFECT[0] + EFFECT[1] * share, (1.0 - share) / 2.0), dtype=np.float64)
 
 
 def _checks(plan: Plan) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ def ensure_references(store: Store, config: Config, now_ms: int) -> list[Referen
         if not known:
             built.append(adopt(store, model, now_ms=now_ms))
         else:
-            _unchanged(model, max(known, key=lambda row: (row.effective_from_ms, row.recorded_at_ms)))
+            _unchanged(model, known[-1])
     return built
 
 
@@ -47,10 +47,8 @@ def adopt(store: Store, model: Model, *, path: Path | None = None, version: str 
         recorded_at_ms=now_ms,
     )
     known = [old for old in store.references(model.name) if old.version == version]
-    if known:
-        newest = max(known, key=lambda old: (old.effective_from_ms, old.recorded_at_ms))
-        if (newest.hash, newest.source_sha256) == (row.hash, row.source_sha256):
-            return newest
+    if known and known[-1].hash == row.hash:
+        return known[-1]
     store.add_reference(row, window_ms=model.window.size_ms)
     return row
 

@@ -55,9 +55,7 @@ class Closer:
     def step(self) -> int:
         """Close every model that has something to close. Returns the number of panes closed."""
         dirty, states = self.store.dirty_models(), self.store.model_states()
-        if not states:
-            return 0
-        watermarks = self.watermarks()
+        watermarks = self.watermarks() if dirty or states else {}
         return sum(
             self._close_model(self.watched[name], watermark, before_ms=None)
             for name, watermark in sorted(watermarks.items())

@@ -59,6 +59,14 @@ class Codec:
             self._mark, self._other_mark = self._other_mark, self._mark  # producers keep to one way of writing
         return self._names.get(rest.partition(b'"')[0])
 
+    def routes(self, values: Sequence[bytes]) -> list[str | None]:
+        """`route` of many values, without a call for each."""
+        names, mark = self._names, self._mark
+        found = [names.get(value.partition(mark)[2].partition(b'"')[0]) for value in values]
+        if None in found:
+            found = [self.route(value) if hint is None else hint for hint, value in zip(found, values, strict=True)]
+        return found
+
     def decode(
         self, model: str | None, values: Sequence[bytes | None], timestamps_ms: Sequence[int] | None = None
     ) -> Block:

@@ -23,6 +23,7 @@ class FeatureColumns:
 
     def __init__(self, schema: EventSchema, max_text_length: int) -> None:
         self._kinds = [feature.kind for feature in schema.features]
+        self._numeric = [i for i, kind in enumerate(self._kinds) if kind == "numeric"]
         self._index = {feature.name: i for i, feature in enumerate(schema.features)}
         self._max_text_length = max_text_length
         self._cleaners: list[Callable[[Any], Any]] = [
@@ -53,16 +54,21 @@ class FeatureColumns:
                 for cell, segment in zip(columns[at], segments, strict=True)
             ]
 
-    def build(self, columns: Sequence[Cells]) -> tuple[Column, ...]:
-        """Columns of clean cells."""
-        return tuple(
-            [
-                numeric_column(cells)
-                if kind == "numeric"
-                else CategoryColumn(_texts_of_booleans(cells) if kind == "boolean" else cells)
-                for kind, cells in zip(self._kinds, columns, strict=True)
-            ]
-        )
+    def build(self, columns: Sequence[Cells], answers: Sequence[Cells] = ()) -> tuple[Column, ...]:
+        """Columns of clean cells: the features, and after them the `answers`, which are numbers.
+
+        All numbers become rows of one matrix: a call of numpy costs as much as a dozen cells.
+        """
+        numeric = [*[columns[i] for i in self._numeric], *answers]
+        try:
+            numbers = iter([NumericColumn(row) for row in np.array(numeric, np.float64)])
+        except TypeError:  # there is a Marker in one of them
+            numbers = iter([numeric_column(cells) for cells in numeric])
+        features = [
+            next(numbers) if kind == "numeric" else CategoryColumn(_texts_of_booleans(cells) if kind == "boolean" else cells)
+            for kind, cells in zip(self._kinds, columns, strict=True)
+        ]
+        return (*features, *numbers)
 
     def _category_cell(self, cell: object) -> Category:
         if cell is None or isinstance(cell, Marker):

@@ -157,16 +157,17 @@ class ModelDecoder:
         if any(segments):
             self._columns.fill_from_segments(columns, segments)
         labels, scores, values, class_scores = zip(*map(astuple, answers), strict=True)
+        *built, score, value = self._columns.build(columns, (scores, values))
         batch = EventBatch(
             model=self._schema.model,
-            rows=np.array(rows, np.int64),
+            rows=_places(rows),
             ids=ids,
             versions=_versions(versions),
             times_ms=times,
-            features=self._columns.build(columns),
-            score=numeric_column(scores),
+            features=tuple(built),
+            score=score,
             label=CategoryColumn(self._label_texts(labels)),
-            value=numeric_column(values),
+            value=value,
             scores=self._class_scores(class_scores) if self._schema.classes else (),
             classes=self._schema.classes,
         )
@@ -182,7 +183,7 @@ class ModelDecoder:
         regression = self._schema.task == "regression"
         batch = OutcomeBatch(
             model=self._schema.model,
-            rows=np.array(rows, np.int64),
+            rows=_places(rows),
             ids=ids,
             versions=_versions(versions),
             times_ms=times,
@@ -268,6 +269,10 @@ def _too_early(stamp: Stamp, time_ms: int, limits: Limits) -> str:
     if not isinstance(stamp, str) and limits.earliest_ms <= time_ms * 1000 < _LIKELY_LATEST_MS:
         return "ts: looks like seconds: send milliseconds"
     return "ts: before 2000-01-01"
+
+
+def _places(rows: Sequence[int]) -> NDArray[np.int64]:
+    return np.arange(rows.start, rows.stop) if isinstance(rows, range) else np.array(rows, np.int64)
 
 
 def _versions(versions: Sequence[str | None]) -> Sequence[str]:

@@ -6,7 +6,9 @@ a worker that wakes beside its successor, a database that answers late - ends in
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import structlog
@@ -63,9 +65,12 @@ class Ingest:
         self.owned: dict[PartitionId, Owned] = {}
         self.checkpoints = 0
         self._gaps: list[GapRow] = []
+        self._events: deque[SourceEvent] = deque()  # until each is dealt with: a store out of reach must not lose one
+        self._sought: set[PartitionId] = set()  # since the last poll: chunks that it returned are from elsewhere
         self._events_waiting = 0
         self._checkpointed_ms = pace.now_ms()
-        self._failures = 0
+        self._failures = 0  # running, ended by a stored checkpoint
+        self._paused = False
         self._retry_ms = 0
         self._topics: Mapping[str, int] = {}
         self._leased_ms = 0
@@ -77,29 +82,32 @@ class Ingest:
     def step(self, timeout_seconds: float) -> int:
         """Poll once, take what came, checkpoint when due. Returns the number of records taken."""
         now_ms = self._pace.now_ms()
-        if self._failures and now_ms < self._retry_ms:
+        if self._paused and now_ms < self._retry_ms:
             self.source.poll(0, timeout_seconds)  # keeps the membership of the group alive; everything is paused
             return 0
         try:
+            self._go_on()
             self._lease(now_ms)
             self._reclaim_fenced(now_ms)
             self._prefer_slowest()
-            chunks = self.source.poll(MAX_POLL_RECORDS, 0.0 if self._failures else timeout_seconds)
-            for event in self.source.events():
-                self._handle(event)
-            taken = sum(self._take(chunk, now_ms) for chunk in chunks)
+            self._sought.clear()
+            chunks = self.source.poll(MAX_POLL_RECORDS, timeout_seconds)
+            self._handle_events()
+            read_ms = self._pace.now_ms()
+            taken = sum(self._take(chunk, read_ms) for chunk in chunks if chunk.partition not in self._sought)
             self._note_caught_up(now_ms)
             if self._due(self._pace.now_ms()):
                 self.checkpoint()
         except TransientError as error:
             self._back_off(error)
             return 0
-        if self._failures:
-            self._recovered()
         return taken
 
     def checkpoint(self) -> None:
-        """Store everything taken so far, or drop it where the store says that it is no longer ours to store."""
+        """Store everything taken so far, or drop it where the store says that it is no longer ours to store.
+
+        What was dropped is read again by later steps. Raises TransientError after having dropped it.
+        """
         partitions = [
             Progress(
                 partition=partition,
@@ -123,7 +131,7 @@ class Ingest:
             return
         except StaleReferences:
             self._forget()
-            self._rewind()
+            self._intake = self._new_intake()
             return
         except TransientError:
             self._forget()
@@ -142,25 +150,36 @@ class Ingest:
 
     # -- what the source says -----------------------------------------------------------------------------------------
 
+    def _handle_events(self) -> None:
+        self._events.extend(self.source.events())
+        while self._events:
+            self._handle(self._events[0])
+            self._events.popleft()
+
     def _handle(self, event: SourceEvent) -> None:
         match event:
             case Assigned(partitions):
                 self._telemetry.rebalanced()
+                self._let_go(partitions)
                 self._claim(partitions)
             case Revoked(partitions):
-                if any(self.owned[p].next_offset != self.owned[p].stored_offset for p in partitions & set(self.owned)):
-                    self.checkpoint()  # still ours by the store's own check, or refused by it
-                self._reclaim -= partitions
-                for partition in partitions:
-                    self.owned.pop(partition, None)
+                self._let_go(partitions)
             case Halted(partition, offset, reason):
                 log.error("partition halted", source=self.source.name, topic=partition.topic, partition=partition.partition, offset=offset, reason=reason)
                 if partition in self.owned:
-                    self._store.halt(self.source.name, partition, self.owned[partition].epoch, f"offset {offset}: {reason}")
+                    with suppress(FencedError):  # then it is its new owner's business
+                        self._store.halt(self.source.name, partition, self.owned[partition].epoch, f"offset {offset}: {reason}")
             case Truncated(partition, wanted, available):
-                self._gap(partition, wanted, available, "records were deleted before they were read")
                 if partition in self.owned:
+                    self._gap(partition, wanted, available, "records were deleted before they were read")
                     self.owned[partition].next_offset = available
+
+    def _let_go(self, partitions: frozenset[PartitionId]) -> None:
+        if any(self.owned[p].next_offset != self.owned[p].stored_offset for p in partitions & set(self.owned)):
+            self.checkpoint()  # still ours by the store's own check, or refused by it
+        self._reclaim -= partitions
+        for partition in partitions:
+            self.owned.pop(partition, None)
 
     def _prefer_slowest(self) -> None:
         """Of several files the one furthest behind in event time is read next, so that no file's windows wait for another's."""
@@ -173,14 +192,14 @@ class Ingest:
         """Let go of everything. What the group still gives us after a while was taken by mistake or by our own lost answer: claim it again."""
         for partition in self.owned:
             self.source.pause(partition)
-        self._reclaim = frozenset(self.owned)
+        self._reclaim |= frozenset(self.owned)
         self._reclaim_ms = self._pace.now_ms() + RECLAIM_MS
         self.owned = {}
 
     def _reclaim_fenced(self, now_ms: int) -> None:
         if self._reclaim and now_ms >= self._reclaim_ms:
-            partitions, self._reclaim = self._reclaim, frozenset()
-            self._claim(partitions & self._still_ours(partitions))
+            self._claim(self._still_ours(self._reclaim))
+            self._reclaim = frozenset()
 
     def _claim(self, partitions: frozenset[PartitionId]) -> None:
         """Take the partitions over: from now on every older claim's checkpoint fails. Then start where the store says."""
@@ -193,9 +212,12 @@ class Ingest:
             offset = claim.next_offset
             if offset is None:
                 offset = self.source.start_offset(partition)
-                self._store.set_start(self.source.name, partition, claim.epoch, offset)
+                try:
+                    self._store.set_start(self.source.name, partition, claim.epoch, offset)
+                except FencedError:
+                    continue  # another worker has claimed it in the meantime
             self.owned[partition] = Owned(claim.epoch, offset, offset)
-            self.source.seek(partition, offset)
+            self._seek(partition, offset)
             self.source.resume(partition)
 
     def _sync_topics(self, now_ms: int) -> None:
@@ -216,7 +238,7 @@ class Ingest:
         fresh = frozenset(free) - set(self.owned)
         if fresh:
             self.source.assign(sorted(fresh))  # type: ignore[attr-defined]
-            self._claim(fresh)
+            self._events.append(Assigned(fresh))
 
     def _still_ours(self, partitions: frozenset[PartitionId]) -> frozenset[PartitionId]:
         """A file whose lease went to another worker is gone; a group's assignment is told by its events."""
@@ -243,8 +265,7 @@ class Ingest:
 
     def _continue(self, chunk: RecordChunk, owned: Owned) -> RecordChunk:
         """The part of a chunk that follows on what was taken; holes on the way are recorded unless the source explains them."""
-        first, last = chunk.offsets[0], chunk.offsets[-1]
-        if first < owned.next_offset:
+        if chunk.offsets[0] < owned.next_offset:
             skip = sum(offset < owned.next_offset for offset in chunk.offsets)
             chunk = RecordChunk(
                 partition=chunk.partition,
@@ -252,9 +273,12 @@ class Ingest:
                 values=chunk.values[skip:],
                 timestamps_ms=chunk.timestamps_ms[skip:] if chunk.timestamps_ms is not None else None,
             )
-        elif first > owned.next_offset:
+            if not chunk.offsets:
+                return chunk
+        first, last = chunk.offsets[0], chunk.offsets[-1]
+        if first > owned.next_offset:
             self._hole(chunk.partition, owned.next_offset, first)
-        if last - first + 1 != len(chunk.values) and chunk.offsets:
+        if last - first + 1 != len(chunk.values):
             for before, after in zip(chunk.offsets, chunk.offsets[1:], strict=False):
                 if after != before + 1:
                     self._hole(chunk.partition, before + 1, after)
@@ -327,22 +351,25 @@ class Ingest:
             owned.stored_caught_up_ms = owned.caught_up_ms
         self._gaps = []
         self._events_waiting = 0
+        self._failures = 0
         self._checkpointed_ms = self._pace.now_ms()
         self.checkpoints += 1
         self._telemetry.checkpointed(self._checkpointed_ms, harvest, late_rows)
         self.source.courtesy_commit({p.partition: p.to_offset for p in partitions})
 
     def _forget(self) -> None:
-        """Drop all that is not stored; the offsets go back to what the store holds."""
-        self._intake = self._new_intake()
+        """Drop all that is not stored and read on from where the store stands. Asks nothing of the store, which may be out of reach."""
+        self._intake.discard()
         self._gaps = []
         self._events_waiting = 0
-        for owned in self.owned.values():
-            owned.next_offset = owned.stored_offset
-
-    def _rewind(self) -> None:
         for partition, owned in self.owned.items():
-            self.source.seek(partition, owned.stored_offset)
+            owned.next_offset = owned.stored_offset
+            owned.caught_up_ms = owned.stored_caught_up_ms
+            self._seek(partition, owned.stored_offset)
+
+    def _seek(self, partition: PartitionId, offset: int) -> None:
+        self.source.seek(partition, offset)
+        self._sought.add(partition)
 
     def _back_off(self, error: TransientError) -> None:
         wait_ms = BACKOFF_MS[min(self._failures, len(BACKOFF_MS) - 1)]
@@ -350,13 +377,17 @@ class Ingest:
         self._retry_ms = self._pace.now_ms() + wait_ms
         self._telemetry.store_failed()
         log.warning("store or broker out of reach, trying again", source=self.source.name, wait_ms=wait_ms, error=str(error))
+        self._paused = True
         for partition in self.owned:
             self.source.pause(partition)
 
-    def _recovered(self) -> None:
-        self._failures = 0
+    def _go_on(self) -> None:
+        """After a pause: from what was taken, because a poll that met trouble may have handed out more than was."""
+        if not self._paused:
+            return
+        self._paused = False
         for partition, owned in self.owned.items():
-            self.source.seek(partition, owned.next_offset)
+            self._seek(partition, owned.next_offset)
             self.source.resume(partition)
 
 

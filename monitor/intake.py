@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,6 +85,7 @@ class Intake:
         self._chunks: list[tuple[RecordChunk, int]] = []
         self._bases: list[int] = []
         self._next_place = 0
+        self._stamped = False
         self.pending_bytes = 0
         self._harvest = Harvest()
 
@@ -101,24 +103,12 @@ class Intake:
         """Take a chunk that was read at `read_ms`. Full blocks are decoded at once."""
         base = self._next_place
         self._next_place += len(chunk.values)
-        self._chunks.append((chunk, read_ms))
+        self._chunks.append((replace(chunk, values=(), keys=None), read_ms))  # where values come from, without holding them
         self._bases.append(base)
+        self._stamped = self._stamped or chunk.timestamps_ms is not None
         values, places = self._without_nulls(chunk.values, base)
-        self.pending_bytes += sum(map(len, values))
-        hints = list(map(self._codec.route, values))
-        for hint in set(hints):
-            self._pending.setdefault(hint, _Pending())
-        if len(set(hints)) == 1:
-            only = self._pending[hints[0]]
-            only.values += values
-            only.places += places
-        else:
-            for hint, value, place in zip(hints, values, places, strict=True):
-                pending = self._pending[hint]
-                pending.values.append(value)
-                pending.places.append(place)
-        for hint in set(hints):
-            self._decode_full_blocks(hint)
+        for start in range(0, len(values), BLOCK_ROWS):  # a block is routed and decoded while it is in the processor's cache
+            self._gather(values[start : start + BLOCK_ROWS], places[start : start + BLOCK_ROWS])
         if self.pending_bytes > MAX_PENDING_BYTES:
             self._decode_all()
 
@@ -130,6 +120,25 @@ class Intake:
         harvest = self._harvest
         self.discard()
         return harvest
+
+    def _gather(self, values: list[bytes], places: Sequence[int]) -> None:
+        """Put the values to those of their models that wait, and decode what has become a full block."""
+        self.pending_bytes += sum(map(len, values))
+        hints = self._codec.routes(values)
+        if hints.count(hints[0]) == len(hints):
+            only = self._pending.setdefault(hints[0], _Pending())
+            only.values += values
+            only.places += places
+            self._decode_full_blocks(only, hints[0])
+            return
+        for hint in set(hints):
+            self._pending.setdefault(hint, _Pending())
+        for hint, value, place in zip(hints, values, places, strict=True):
+            pending = self._pending[hint]
+            pending.values.append(value)
+            pending.places.append(place)
+            if len(pending.values) == BLOCK_ROWS:
+                self._decode_full_blocks(pending, hint)
 
     def _without_nulls(self, values: Sequence[bytes | None], base: int) -> tuple[list[bytes], Sequence[int]]:
         places = range(base, base + len(values))
@@ -146,15 +155,12 @@ class Intake:
         self._pending.clear()
         self.pending_bytes = 0
 
-    def _decode_full_blocks(self, hint: str | None) -> None:
-        pending = self._pending[hint]
-        full = len(pending.values) // BLOCK_ROWS * BLOCK_ROWS
-        if not full:
-            return
-        for start in range(0, full, BLOCK_ROWS):
-            self._decode(hint, pending.values[start : start + BLOCK_ROWS], pending.places[start : start + BLOCK_ROWS])
-        self.pending_bytes -= sum(map(len, pending.values[:full]))
-        del pending.values[:full], pending.places[:full]
+    def _decode_full_blocks(self, pending: _Pending, hint: str | None) -> None:
+        while len(pending.values) >= BLOCK_ROWS:
+            values, places = pending.values[:BLOCK_ROWS], pending.places[:BLOCK_ROWS]
+            del pending.values[:BLOCK_ROWS], pending.places[:BLOCK_ROWS]
+            self.pending_bytes -= sum(map(len, values))
+            self._decode(hint, values, places)
 
     def _decode(self, hint: str | None, values: list[bytes], places: Sequence[int]) -> None:
         block = self._codec.decode(hint, values, self._broker_times(places))
@@ -188,14 +194,15 @@ class Intake:
         return chunk, place - self._bases[index], read_ms
 
     def _broker_times(self, places: Sequence[int]) -> list[int] | None:
-        if self._chunks[-1][0].timestamps_ms is None:
-            return None  # a source either has broker times or has none
+        if not self._stamped:
+            return None
         times: list[int] = []
         while len(times) < len(places):
             index = bisect_right(self._bases, places[len(times)]) - 1
-            stamps, base = self._chunks[index][0].timestamps_ms or (), self._bases[index]
-            end = bisect_left(places, base + len(stamps), lo=len(times))
-            times += [stamps[place - base] for place in places[len(times) : end]]
+            chunk, base = self._chunks[index][0], self._bases[index]
+            here = places[len(times) : bisect_left(places, base + len(chunk.offsets), lo=len(times))]
+            stamps = chunk.timestamps_ms
+            times += [-1] * len(here) if stamps is None else [stamps[place - base] for place in here]
         return times
 
     def _advance_clocks(self, batch: EventBatch, spots: NDArray[np.int64]) -> None:
@@ -220,7 +227,7 @@ class Intake:
         size_ms = self._window_ms[model]
         times = np.concatenate([batch.times_ms for batch in batches])
         starts = times // size_ms * size_ms
-        versions = [version for batch in batches for version in batch.versions]
+        versions = list(chain.from_iterable([batch.versions for batch in batches]))
         joined = _Joined(batches)
         for version, start_ms, rows in _groups(versions, starts):
             adopted = self._book.in_force(model, version, start_ms)

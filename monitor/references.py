@@ -39,7 +39,7 @@ class ReferenceBook:
     def of(cls, rows: Iterable[ReferenceRow], generation: int) -> ReferenceBook:
         """The book of these stored rows. Decoding is done once a hash."""
         book = cls(generation=generation)
-        for row in sorted(rows, key=lambda row: (row.effective_from_ms, row.recorded_at_ms)):
+        for row in sorted(rows, key=lambda row: row.effective_from_ms):  # of equal ones the last added is in force
             reference = book._by_hash.get(row.hash)
             if reference is None:
                 reference = book._by_hash[row.hash] = decode_reference(row.payload)
@@ -72,7 +72,7 @@ class ReferenceBook:
         classes: tuple[str, ...] = ()
         task: Task | None = model.task
         for adopted in self.of_model(model.name):
-            classes = classes or tuple(adopted.reference.settings.classes or ())
+            classes = tuple(dict.fromkeys((*classes, *(adopted.reference.settings.classes or ()))))
             task = task or cast(Task, adopted.reference.settings.task)
             for name, kind in _kinds(adopted.reference).items():
                 if kinds.setdefault(name, kind) != kind:

@@ -175,7 +175,7 @@ def _unsparse(details: Mapping[str, Sequence[Any]], count: int) -> list[Object]:
 
 
 def _finding(columns: Mapping[str, Sequence[Any]], detail: Object, i: int) -> Finding:
-    def at(name: str, make: Callable[[Any], Any] | None = None) -> Any:  # noqa: ANN401 - a cell of JSON
+    def at(name: str, make: Callable[[Any], Any] | None = None) -> Any:
         value = columns[name][i] if name in columns else None
         return value if value is None or make is None else make(value)
 

@@ -195,7 +195,9 @@ class FileSource:
 
     def _halt(self, partition: PartitionId, offset: int, error: Exception) -> None:
         self._flowing.pop(partition, None)
-        self._readers[partition] = None
+        reader, self._readers[partition] = self._readers[partition], None
+        if reader is not None:
+            reader.close()
         self._events.append(Halted(partition, offset, " ".join(str(error).split()) or type(error).__name__))
 
     def _end(self, partition: PartitionId) -> int:

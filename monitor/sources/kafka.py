@@ -24,7 +24,7 @@ from kafka.structs import OffsetAndMetadata
 from monitor.errors import TransientError, UserError
 from monitor.ports import Assigned, Halted, PartitionId, RecordChunk, Revoked, SourceEvent, Truncated
 from monitor.sources.kafka_bounds import MAX_BATCH_BYTES, bound_legacy_formats
-from monitor.sources.kafka_records import REFUSED, BatchFetcher, Failure, LargeReadClient
+from monitor.sources.kafka_records import REFUSED, BatchFetcher, Failure, LargeReadClient, finish_started_joins
 
 _CONNECT_TIMEOUT_MS = 10_000
 _ANSWER_TIMEOUT_MS = 10_000
@@ -258,23 +258,27 @@ class KafkaSource:
                 consumer._client, consumer._subscription, limit_bytes=self._settings.max_batch_bytes, **consumer.config
             )
             consumer._fetcher = self._fetcher
-            self._require_topics(consumer)
+            finish_started_joins(consumer._coordinator)
+            self._update_metadata(consumer, consumer._cluster.set_topics(self._settings.topics))
+            self._require_topics(consumer._cluster)
             consumer.subscribe(list(self._settings.topics), listener=_Listener(consumer, self._fetcher, self._events))
+            # once more: the group's leader compares its assignment with the metadata since `subscribe`, and would deal again at once
+            self._update_metadata(consumer, consumer._cluster.request_update())
         except BaseException:
             consumer.close(autocommit=False, timeout_ms=_CLOSE_TIMEOUT_MS)
             raise
         self._consumer = consumer
 
-    def _require_topics(self, consumer: Any) -> None:
-        cluster = consumer._cluster
+    def _update_metadata(self, consumer: Any, update: Any) -> None:
         try:
-            update = cluster.set_topics(self._settings.topics)
             with contextlib.suppress(
                 ke.BrokerResponseError
-            ):  # a single unknown topic fails the update: told below, by its name
+            ):  # a single unknown topic fails the update: told by its name below
                 consumer._net.run(consumer._manager.wait_for, update, _ANSWER_TIMEOUT_MS)
         except ke.KafkaError as error:
             self._unreachable(error)
+
+    def _require_topics(self, cluster: Any) -> None:
         for topic in self._settings.topics:
             where = f"topic {topic} on Kafka at {self._address}"
             if topic in cluster.unauthorized_topics:

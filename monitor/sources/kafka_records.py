@@ -326,6 +326,20 @@ class BatchFetcher(Fetcher):  # type: ignore[misc]
         return sum(len(unpacked.offsets) for unpacked in taken)
 
 
+# --- the group -------------------------------------------------------------------------------------------------------
+
+
+def finish_started_joins(coordinator: Any) -> None:
+    """Keep a member from forgetting a join that outlasted one `poll`.
+
+    kafka-python 3.0.12 asks `need_rejoin` anew in each poll. When the leader joins because the metadata changed, its own assignment makes
+    that reason vanish while the answer is under way; the next poll then sees nothing to do, and the revoked partitions stay unreadable for
+    ever, without an error. Started joins are marked by `rejoining`.
+    """
+    asked = coordinator.need_rejoin
+    coordinator.need_rejoin = lambda: coordinator.rejoining or asked()
+
+
 # --- larger reads ----------------------------------------------------------------------------------------------------
 
 

@@ -22,7 +22,9 @@ def open_source(name: str, source: SourceConfig, config: Config, *, follow: bool
         return Files(source.paths, name, read_table=read_table, follow=follow)
     if isinstance(source, KafkaSource):
         return _kafka(name, source)
-    raise UserError(f"sources.{name}: a memory source lives inside one process (the demo and tests use it; choose kafka or file)")
+    raise UserError(
+        f"sources.{name}: a memory source lives inside one process (the demo and tests use it; choose kafka or file)"
+    )
 
 
 def _table_reader(source: FileSource, config: Config) -> Callable[[Path], Iterable[Sequence[bytes]]]:
@@ -55,4 +57,6 @@ def _kafka(name: str, source: KafkaSource) -> Source:
     try:
         return Consumer(settings, name)
     except TransientError as error:
-        raise UserError(f"sources.{name}: {error} (is sources.{name}.kafka.bootstrap_servers right, and the broker up?)") from error
+        raise UserError(
+            f"sources.{name}: {error} (is sources.{name}.kafka.bootstrap_servers right, and the broker up?)"
+        ) from error

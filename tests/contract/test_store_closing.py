@@ -7,10 +7,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import event, select
 
 from detectors.profile import encode, merge
 from monitor.ports import PartitionId
 from monitor.store import GapRow, ModelState, PaneRows, PaneSummary, QuarantineRow, Store
+from monitor.store.tables import state
 from parts.stores import HOUR, P0, P1, Worker, alert, key, message, profile, reference, request, window
 
 
@@ -85,8 +87,6 @@ def test_a_checkpoint_during_a_closing_leaves_the_pane_dirty(store):
 
 
 def test_a_closing_waits_for_the_checkpoint_that_holds_its_pane(store):
-    from sqlalchemy import event
-
     worker = Worker(store)
     worker.checkpoint({key(0): profile(1, 2)})
     merged = []
@@ -142,10 +142,6 @@ def test_final_panes_are_one_row_and_keep_the_sum(store):
     expected = {key(0): merge(profile(1, 2, 300), profile(4, 5, 60_000)), key(1): profile(8)}
     expected |= {key(0, version="2"): profile(3), key(2): profile(1)}
     assert {k: encode(p) for k, p in found.items()} == {k: encode(p) for k, p in expected.items()}
-    from sqlalchemy import select
-
-    from monitor.store.tables import state
-
     with store._db.read() as connection:
         writers = connection.execute(
             select(state.c.start_ms, state.c.version, state.c.writer).order_by(*state.primary_key)
@@ -173,23 +169,23 @@ def test_final_panes_refuse_and_count_what_is_late(store):
         assert {k.start_ms // HOUR: p.rows for k, p in tx.profiles([HOUR, 3 * HOUR, 5 * HOUR]).items()} == {3: 3, 5: 2}
         assert tx.dirty_panes(1000 * HOUR) == [5 * HOUR]
         assert tx.state.first_pane_ms == 3 * HOUR
-    assert [summary.late_rows for summary in store.panes()] == [13, 0]
+    assert [(summary.late_rows, summary.dirty) for summary in store.panes()] == [(13, 1), (0, 1)]
 
 
-def test_panes_under_a_checkpoint_are_not_made_final(store):
-    from sqlalchemy import event
-
+@pytest.mark.integration
+def test_panes_under_a_checkpoint_are_not_made_final(postgres_url):
+    # On SQLite writers take turns, so there is nothing to see.
+    store = Store.open(postgres_url)
     worker = Worker(store)
     worker.checkpoint({key(0): profile(1), key(1): profile(1)})
     close(store)
-    if store._db.is_sqlite:
-        pytest.skip("writers take turns")
     finals = []
     event.listen(store._db._writer, "commit", lambda _: finals.append(finalize(store, before=5)), once=True)
     assert worker.checkpoint({key(0): profile(10)}).late_rows == {}
     assert finals == [1]
     with store.closing("churn") as tx:
         assert tx.profiles([0])[key(0)].rows == 11
+    store.close()
 
 
 def test_the_frontier_and_the_first_pane_are_remembered(store):
@@ -465,8 +461,8 @@ def test_prune_forgets_what_is_old_in_batches(store):
         tx.put_retraining(request("r", recorded_at_ms=10))
     lease(store)
     finish(store, "sent", sent=True)
-    assert set(store.prune(100, 1000, 1000, 1000).values()) == {0}
-    deleted = store.prune(1000, 500, 500, 500, batch=3)
+    assert set(store.prune(100, 1000, 1000).values()) == {0}
+    deleted = store.prune(1000, 500, 500, batch=3)
     expected = {
         "windows": 7,
         "alert": 7,

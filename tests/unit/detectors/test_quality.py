@@ -150,3 +150,15 @@ def test_the_smallest_visible_share_is_found_in_at_least_four_of_five_windows(n)
     power = stats.binom.sf(critical - 1, n, finding.smallest_visible)
     assert power > 0.78
     assert finding.smallest_visible >= finding.threshold
+
+
+@pytest.mark.parametrize("n", [50, 100, 200, 1000, 5000, 50_000])
+def test_fifty_features_at_their_usual_share_fail_in_fewer_than_one_of_fifty_thousand_windows(n):
+    """All of them at the worst usual share, and a reference that by bad luck (1.5 standard errors) holds too few of them."""
+    m = 30_000
+    usual = np.array([3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.05, 0.1, 0.2, 0.5, 0.8])
+    found = np.maximum(0, np.round(m * usual - 1.5 * np.sqrt(m * usual * (1 - usual)))) / m
+    tolerated = quality.tolerated_share(found, np.full(len(usual), float(m)))
+    by_evidence = stats.binom.isf(quality.LEVEL / 204, n, tolerated) + 1
+    needed = np.maximum(by_evidence, np.ceil(n * quality.effect_share(found)))
+    assert 50 * stats.binom.sf(needed - 1, n, usual).max() < 2e-5
