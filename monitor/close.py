@@ -6,6 +6,7 @@ reference and the configuration, so a window closed twice, late, or elsewhere is
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -19,6 +20,7 @@ from monitor.config import Model
 from monitor.panes import PaneCount, Run, correction_horizon_ms, pane_start, pooled_runs
 from monitor.references import ReferenceBook
 from monitor.store import AlertRow, ClosingTransaction, ModelState, PaneKey, PartitionState, RetrainingRow, Store, WindowRow
+from monitor.telemetry import DETECTOR, TRIGGERS, WATERMARK, WINDOWS, Telemetry
 from monitor.windows import VERSION_MONITORS, finish, judge, monitor_counts, volume_counts, window_id
 
 PANES_A_TRANSACTION = 64
@@ -51,11 +53,15 @@ class Closer:
     alerting: Alerting
     now_ms: Callable[[], int]
     decided: Callable[[Decision], None] = field(default=lambda decision: None)
+    telemetry: Telemetry = field(default_factory=Telemetry)
 
     def step(self) -> int:
         """Close every model that has something to close. Returns the number of panes closed."""
         dirty, states = self.store.dirty_models(), self.store.model_states()
         watermarks = self.watermarks() if dirty or states else {}
+        for name, watermark in watermarks.items():
+            if watermark is not None:
+                self.telemetry.set(WATERMARK, name, value=watermark / 1000)
         return sum(
             self._close_model(self.watched[name], watermark, before_ms=None)
             for name, watermark in sorted(watermarks.items())
@@ -84,6 +90,12 @@ class Closer:
             result[name] = model_watermark(pairs, watched.model.lateness_ms)
         return result
 
+    def _count(self, decision: Decision) -> None:
+        if isinstance(decision, WindowRow):
+            self.telemetry.add(WINDOWS, decision.model, decision.monitor, _result(decision.state), by=decision.run)
+        elif isinstance(decision, RetrainingRow):
+            self.telemetry.add(TRIGGERS, decision.model, decision.target, "accepted")
+
     @staticmethod
     def _has_work(watched: Watched, watermark: int, dirty_ms: int | None, state: ModelState | None) -> bool:
         limit_ms = pane_start(watermark, watched.size_ms)
@@ -99,10 +111,15 @@ class Closer:
                 turn = _Turn(self, watched, tx, watermark, before_ms)
                 panes, more = turn.run()
             for decision in turn.decisions:
+                self._count(decision)
                 self.decided(decision)
             closed += panes
             if not more:
                 return closed
+
+
+def _result(state: str) -> str:
+    return {"error": "error", "insufficient_data": "insufficient_data", "no_data": "insufficient_data"}.get(state, "evaluated")
 
 
 def _partition_clock(state: PartitionState) -> PartitionClock:
@@ -172,7 +189,9 @@ class _Turn:
         self, monitor: Monitor, version: str, digest: str, start_ms: int, end_ms: int, profile: Profile
     ) -> None:
         reference = self._book.by_hash(digest)
+        begun = time.perf_counter()
         findings = judge(monitor, reference, profile, self._watched.policy)
+        self._closer.telemetry.observe(DETECTOR, str(monitor), seconds=time.perf_counter() - begun)
         row = self._row(monitor, version, start_ms, end_ms, profile.rows, digest)
         self._put(finish(row, findings, monitor_counts(monitor, reference, profile)), findings)
 

@@ -53,7 +53,7 @@ class Runtime:
             side_effects=side_effects,
         )
         watched = {name: Watched(model=model, policy=policy_of(model)) for name, model in self.config.models.items()}
-        return Closer(self.store, watched, self.book, alerting, self.now_ms, decided)
+        return Closer(self.store, watched, self.book, alerting, self.now_ms, decided, self.telemetry)
 
 
 def policy_of(model: Model) -> Policy:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from alerts.delivery import Delivered, Outcome
 from alerts.notifiers.log import LogNotifier
 from alerts.notifiers.webhook import WebhookNotifier
 from alerts.ports import Notifier
@@ -25,6 +26,7 @@ from monitor.ingest import Ingest, Pace
 from monitor.ports import PartitionId, Source
 from monitor.runtime import Runtime
 from monitor.sources.opening import open_source
+from monitor.telemetry import NOTIFICATION, NOTIFICATIONS, Telemetry
 from monitor.workers import new_owner
 
 log = structlog.get_logger()
@@ -167,9 +169,8 @@ class Service:
         )
 
     def _sender(self) -> Sender:
-        return Sender(
-            self.runtime.store, notifiers(self.runtime.config), clock=self.runtime.now_ms, random=random.random, owner=self.owner
-        )
+        counted = {name: _Counted(name, notifier, self.runtime.telemetry) for name, notifier in notifiers(self.runtime.config).items()}
+        return Sender(self.runtime.store, counted, clock=self.runtime.now_ms, random=random.random, owner=self.owner)
 
     def _start_sender(self) -> None:
         if "notify" not in self._roles:
@@ -223,6 +224,24 @@ class Service:
 def _targets(source: Source) -> dict[PartitionId, int]:
     topics = source.partitions()
     return source.end_offsets([PartitionId(topic, number) for topic, count in topics.items() for number in range(count)])
+
+
+class _Counted:
+    """A notifier whose attempts are counted and timed."""
+
+    def __init__(self, name: str, notifier: Notifier, telemetry: Telemetry) -> None:
+        self._name, self._notifier, self._telemetry = name, notifier, telemetry
+        self.limit_seconds = notifier.limit_seconds
+
+    def send(self, message_id: str, body: bytes, attempted_at_ms: int) -> Outcome:
+        begun = time.monotonic()
+        outcome = self._notifier.send(message_id, body, attempted_at_ms)
+        self._telemetry.observe(NOTIFICATION, self._name, seconds=time.monotonic() - begun)
+        self._telemetry.add(NOTIFICATIONS, self._name, "sent" if isinstance(outcome, Delivered) else "failed")
+        return outcome
+
+    def close(self) -> None:
+        self._notifier.close()
 
 
 def notifiers(config: Config) -> dict[str, Notifier]:
