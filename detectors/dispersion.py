@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,8 +42,8 @@ def block_bounds(rows: int) -> NDArray[np.int64]:
 def dispersion(groups: Grouped, blocks: NDArray[np.int64]) -> Dispersion:
     """Scale of every subject's PSI from `blocks` (K, layout.size), the counts of the reference's runs of rows; K = 0 when not ordered.
 
-    With T_k = PSI(block k, reference), mean mu and variance v (K - 1): s = mean(1/n_k) + 1/m, a = max(v / (2 mu), s),
-    nu = mu / a between 1 and groups - 1, phi = a / s. A block with fewer than 50 values of a subject is left out for it, and a subject
+    With T_k = PSI(block k, reference), mean mu and variance v (K - 1): s = mean(1/n_k) + 1/m, a = v / (2 mu) where that exceeds s by
+    more than its own standard error, else s; nu = mu / a between 1 and groups - 1, phi = a / s. A block with fewer than 50 values of a subject is left out for it, and a subject
     with fewer than 30 blocks left is not known.
     """
     subjects = len(groups.groups)
@@ -90,5 +91,12 @@ def _scale(values: NDArray[np.float64], sizes: NDArray[np.int64], total: int, fr
     independent = float((1 / sizes).mean()) + 1 / total
     if mean <= 0:
         return 1.0, free
-    scale = max(variance / (2 * mean), independent)
+    scale = variance / (2 * mean)
+    if scale <= independent * (1 + _noise(len(values), free)):
+        scale = independent  # no more than chance would show: taking it for overdispersion would cost power for nothing
     return scale / independent, min(max(mean / scale, 1.0), free)
+
+
+def _noise(blocks: int, free: float) -> float:
+    """Relative standard error of the variance of `blocks` values that are a multiple of a chi-square with `free` degrees of freedom."""
+    return math.sqrt((2 + 12 / free) / blocks)

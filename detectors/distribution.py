@@ -21,6 +21,9 @@ from detectors.resemblance import Comparison, Floats, Sample
 
 CHECK = "distribution"
 LEVEL, LEVEL_FEW_ROWS, FEW_ROWS = 0.05, 0.01, 500
+# A family of one would otherwise be tested at 5 %, which is two false alarms a week of hourly windows. What 50 features are measured to
+# bear, each subject of a smaller family bears as well: its level is at most this much for each of its members.
+LEVEL_EACH, LEVEL_EACH_FEW_ROWS = 1e-3, 2e-4
 COARSE, FINE, FINE_FROM = 10, 32, 2000  # groups, and the rows from which the finer grouping is used
 
 _ORDER_UNKNOWN = (
@@ -145,7 +148,11 @@ def _tolerated(reference: Reference, policy: Policy) -> Floats:
 
 def _findings(window: _Window, part: _Measured, corrected: _Corrected, details: Sequence[Detail]) -> list[Finding]:
     seen, q, threshold = part.seen, corrected.q, np.sqrt(part.tolerated)
-    level = np.where(part.rows < FEW_ROWS, LEVEL_FEW_ROWS, LEVEL) * window.policy.level_scale
+    few = part.rows < FEW_ROWS
+    level = np.minimum(
+        np.where(few, LEVEL_FEW_ROWS, LEVEL), corrected.family * np.where(few, LEVEL_EACH_FEW_ROWS, LEVEL_EACH)
+    )
+    level = level * window.policy.level_scale
     evidence, effect = q <= level, seen.effect >= threshold
     states: list[State] = [State.OK] * len(q)
     severities: list[Severity | None] = [None] * len(q)

@@ -182,18 +182,17 @@ class _Turn:
             self._close_pools(version, touched, frontier_ms or 0)
 
     def _judge_pane(self, pane: PaneKey, profile: Profile) -> None:
-        for monitor in VERSION_MONITORS:
-            self._judge_window(monitor, pane.version, pane.reference, pane.start_ms, pane.start_ms + self._size_ms, profile)
+        self._judge_windows(VERSION_MONITORS, pane, pane.start_ms + self._size_ms, profile)
 
-    def _judge_window(
-        self, monitor: Monitor, version: str, digest: str, start_ms: int, end_ms: int, profile: Profile
-    ) -> None:
-        reference = self._book.by_hash(digest)
+    def _judge_windows(self, monitors: Iterable[Monitor], pane: PaneKey, end_ms: int, profile: Profile) -> None:
+        """The windows of some monitors from the start of `pane` to `end_ms`, over one profile."""
+        reference = self._book.by_hash(pane.reference)
         begun = time.perf_counter()
-        findings = judge(monitor, reference, profile, self._watched.policy)
-        self._closer.telemetry.observe(DETECTOR, str(monitor), seconds=time.perf_counter() - begun)
-        row = self._row(monitor, version, start_ms, end_ms, profile.rows, digest)
-        self._put(finish(row, findings, monitor_counts(monitor, reference, profile)), findings)
+        found = judge(reference, profile, self._watched.policy)
+        self._closer.telemetry.observe(DETECTOR, "all", seconds=time.perf_counter() - begun)
+        for monitor in monitors:
+            row = self._row(monitor, pane.version, pane.start_ms, end_ms, profile.rows, pane.reference)
+            self._put(finish(row, found[monitor], monitor_counts(monitor, reference, profile)), found[monitor])
 
     def _row(self, monitor: Monitor, version: str, start_ms: int, end_ms: int, rows: int, reference: str) -> WindowRow:
         adopted = self._book.in_force(self._watched.model.name, version, start_ms) if reference else None
@@ -266,8 +265,7 @@ class _Turn:
         whole = profiles[0]
         for profile in profiles[1:]:
             whole = merge(whole, profile)
-        for monitor in monitors:
-            self._judge_window(monitor, version, run.reference, run.start_ms, run.end_ms, whole)
+        self._judge_windows(monitors, PaneKey(self._watched.model.name, version, run.reference, run.start_ms), run.end_ms, whole)
 
     def _withdraw(self, gone: Sequence[WindowRow], monitors: Iterable[Monitor], version: str) -> None:
         for stored in gone:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from detectors.finding import Finding, Monitor, Severity, State, window_state
-from detectors.judge import Policy, judge_distribution, judge_quality
+from detectors.judge import Policy, judge_distributions, judge_quality
 from detectors.profile import Profile
 from detectors.reference import Reference
 from monitor.store import WindowRow
@@ -45,13 +45,12 @@ def expand(row: WindowRow) -> list[WindowRow]:
     return singles
 
 
-def judge(monitor: Monitor, reference: Reference | None, profile: Profile, policy: Policy) -> list[Finding]:
-    """The findings of one monitor over one profile; a version without a reference is `not_configured`."""
+def judge(reference: Reference | None, profile: Profile, policy: Policy) -> dict[Monitor, list[Finding]]:
+    """The findings of every monitor of a version over one profile; a version without a reference is `not_configured`."""
     if reference is None:
-        return [Finding(subject="reference", check="reference", state=State.NOT_CONFIGURED, rows=profile.rows)]
-    if monitor is Monitor.QUALITY:
-        return judge_quality(reference, profile, policy)
-    return judge_distribution(reference, profile, policy, monitor)
+        unknown = Finding(subject="reference", check="reference", state=State.NOT_CONFIGURED, rows=profile.rows)
+        return {monitor: [unknown] for monitor in VERSION_MONITORS}
+    return {**judge_distributions(reference, profile, policy), Monitor.QUALITY: judge_quality(reference, profile, policy)}
 
 
 def monitor_counts(monitor: Monitor, reference: Reference | None, profile: Profile) -> bytes:

@@ -337,15 +337,13 @@ class KafkaSource:
         state = self._consumer._subscription.assignment.get(tp) if self._consumer is not None else None
         return int(state.position.offset) if state is not None and state.position is not None else None
 
-    @contextlib.contextmanager
-    def _tolerating_loss(self) -> Iterator[None]:
-        """A rebalance may have taken the partition a moment ago; that is told by `events`."""
-        if self._consumer is not None:
-            with contextlib.suppress(KeyError, AssertionError, ke.IllegalStateError):
-                yield
-        else:
-            with contextlib.suppress(AttributeError):
-                yield
+    def _tolerating_loss(self) -> contextlib.AbstractContextManager[None]:
+        """A rebalance may have taken the partition a moment ago (that is told by `events`), or the whole consumer is being made anew."""
+        return (
+            contextlib.suppress(KeyError, ValueError)
+            if self._consumer is not None
+            else contextlib.suppress(AttributeError)
+        )
 
     @contextlib.contextmanager
     def _asking(self) -> Iterator[None]:
