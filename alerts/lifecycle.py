@@ -194,7 +194,8 @@ def fingerprint(subject: Subject) -> str:
     """32 hex digits for (model, version, segment, monitor, subject, check): no values in it, so it is stable across
     windows.
     """
-    return _digest("alert", *asdict(subject).values())
+    s = subject
+    return _digest("alert", s.model, s.version, s.segment, s.monitor, s.subject, s.check)
 
 
 def alert_id(fingerprint: str, starts_at_ms: int) -> str:

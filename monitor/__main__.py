@@ -6,7 +6,7 @@ import os
 import sys
 
 from monitor import ownership
-from monitor.errors import UserError
+from monitor.errors import TransientError, UserError
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
             app()
         finally:
             sys.stdout.flush()
-    except UserError as error:
+    except (UserError, TransientError) as error:
         print(error, file=sys.stderr)  # noqa: T201  the one place where an error is shown
         sys.exit(2)
     except KeyboardInterrupt:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from detectors.reference import Reference, ReferenceRefused, build_reference, encode_reference
@@ -20,12 +21,18 @@ def ensure_references(store: Store, config: Config, now_ms: int) -> list[Referen
     Raises UserError where a table or its settings differ from what the newest reference was built from.
     """
     built = []
+    twins: dict[tuple[object, ...], ReferenceRow] = {}  # many models share one table: it is read and built once
     for model in config.models.values():
         if model.reference is None:
             continue
         known = [row for row in store.references(model.name) if row.version == ""]
         if not known:
-            built.append(adopt(store, model, now_ms=now_ms))
+            ingredients = _ingredients(model)
+            twin = twins.get(ingredients)
+            row = replace(twin, model=model.name) if twin is not None else _row(model, None, version="", now_ms=now_ms)
+            store.add_reference(row, window_ms=model.window.size_ms)
+            twins[ingredients] = row
+            built.append(row)
         else:
             _unchanged(model, known[-1])
     return built
@@ -33,8 +40,17 @@ def ensure_references(store: Store, config: Config, now_ms: int) -> list[Referen
 
 def adopt(store: Store, model: Model, *, path: Path | None = None, version: str = "", now_ms: int) -> ReferenceRow:
     """Build a reference and put it in force from the next window boundary. The same content and settings as the newest one: nothing happens."""
+    row = _row(model, path, version=version, now_ms=now_ms)
+    known = [old for old in store.references(model.name) if old.version == version]
+    if known and known[-1].hash == row.hash:
+        return known[-1]
+    store.add_reference(row, window_ms=model.window.size_ms)
+    return row
+
+
+def _row(model: Model, path: Path | None, *, version: str, now_ms: int) -> ReferenceRow:
     source, reference, told = build(model, path)
-    row = ReferenceRow(
+    return ReferenceRow(
         hash=reference.hash,
         model=model.name,
         version=version,
@@ -46,11 +62,13 @@ def adopt(store: Store, model: Model, *, path: Path | None = None, version: str 
         warnings=json.dumps([*told, *reference.warnings]),
         recorded_at_ms=now_ms,
     )
-    known = [old for old in store.references(model.name) if old.version == version]
-    if known and known[-1].hash == row.hash:
-        return known[-1]
-    store.add_reference(row, window_ms=model.window.size_ms)
-    return row
+
+
+def _ingredients(model: Model) -> tuple[object, ...]:
+    """All that a reference is made of. What was inferred is told with the model's name, so models that leave it to us share nothing."""
+    assert model.reference is not None
+    told = model.name if model.task is None else None
+    return str(model.reference.path), settings_json(model), model.decision_threshold, told
 
 
 def build(model: Model, path: Path | None = None) -> tuple[Path, Reference, tuple[str, ...]]:
@@ -77,7 +95,9 @@ def settings_json(model: Model) -> str:
     """What the configuration says of how the table is read, as one canonical line: a first sign that a reference may have changed."""
     told = model.model_dump(mode="json", include={"task", "positive_label", "label_map", "reference", "features"})
     told["reference"] = {key: value for key, value in (told["reference"] or {}).items() if key != "path"}
-    told["features"] = {name: {key: feature[key] for key in ("kind", "range")} for name, feature in told["features"].items()}
+    told["features"] = {
+        name: {key: feature[key] for key in ("kind", "range")} for name, feature in told["features"].items()
+    }
     return json.dumps(told, sort_keys=True, separators=(",", ":"))
 
 

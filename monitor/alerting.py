@@ -25,7 +25,9 @@ ALERTS_A_MESSAGE = 100
 TARGET = "retraining:"  # before the name of a retraining target where receivers are named
 FAULT_MONITORS = ("quality", "volume")
 
-Judged = tuple[WindowRow, list[Finding], bool]  # the window, its findings, and whether it follows on all that was folded
+Judged = tuple[
+    WindowRow, list[Finding], bool
+]  # the window, its findings, and whether it follows on all that was folded
 
 
 @dataclass(slots=True)
@@ -56,7 +58,9 @@ class Alerting:
     policy: lifecycle.Policy = field(default_factory=lifecycle.Policy)
     side_effects: bool = True
 
-    def fold(self, tx: ClosingTransaction, model: Model, judged: Sequence[Judged], now_ms: int) -> list[WindowRow | AlertRow | RetrainingRow]:
+    def fold(
+        self, tx: ClosingTransaction, model: Model, judged: Sequence[Judged], now_ms: int
+    ) -> list[WindowRow | AlertRow | RetrainingRow]:
         """Write the windows, then what follows from them; everything decided, in order. Runs inside the closer's transaction."""
         turn = _Fold(self, tx, model, now_ms)
         written: list[WindowRow | AlertRow | RetrainingRow] = []
@@ -64,10 +68,9 @@ class Alerting:
         for row, findings, in_order in judged:
             if in_order:
                 turn.step(row, findings)
-                findings = turn.dated(row, findings)
             else:
                 revised.append(row)
-            stored = replace(row, findings=encode_findings(findings))
+            stored = replace(row, findings=encode_findings(turn.dated(row, findings)))
             tx.put_window(stored)
             written.append(stored)
         for version, monitor in dict.fromkeys((row.version, row.monitor) for row in revised):
@@ -86,10 +89,17 @@ class _Fold:
 
     def step(self, row: WindowRow, findings: Sequence[Finding]) -> None:
         """One window that follows on all before it: its drifting subjects, and those that were in trouble."""
-        seen = {self._mark(row, f.subject, f.check): f for f in findings}
-        troubled = {mark for mark, s in self._standing.items() if (s.subject.version or "", s.subject.monitor) == (row.version, row.monitor)}
-        drifting = {mark for mark, f in seen.items() if f.state is State.DRIFT}
-        for mark in sorted(drifting | troubled):
+        troubled = {
+            (s.subject.subject, s.subject.check): mark
+            for mark, s in self._standing.items()
+            if (s.subject.version or "", s.subject.monitor) == (row.version, row.monitor)
+        }
+        seen = {
+            self._mark(row, f.subject, f.check): f
+            for f in findings
+            if f.state is State.DRIFT or (f.subject, f.check) in troubled
+        }
+        for mark in sorted(seen.keys() | set(troubled.values())):
             standing = self._standing.get(mark) or Standing(self._subject(row, seen[mark]), AlertState())
             state, transition = lifecycle.step(standing.state, _observation(row, seen.get(mark)), self._rules.policy)
             self._settle(mark, standing, state)
@@ -106,9 +116,18 @@ class _Fold:
         for marks in all_marks:
             subjects |= {_split(name) for name in marks["drift"]}
         for check, subject in sorted(subjects):
-            whole = Subject(model=self._model.name, version=version or None, segment=None, monitor=monitor, subject=subject, check=check)
+            whole = Subject(
+                model=self._model.name,
+                version=version or None,
+                segment=None,
+                monitor=monitor,
+                subject=subject,
+                check=check,
+            )
             mark = lifecycle.fingerprint(whole)
-            observations = [_remembered(row, marks, f"{check} {subject}") for row, marks in zip(history, all_marks, strict=True)]
+            observations = [
+                _remembered(row, marks, f"{check} {subject}") for row, marks in zip(history, all_marks, strict=True)
+            ]
             state, transitions = lifecycle.refold(observations, self._rules.policy)
             standing = self._standing.get(mark) or Standing(whole, AlertState())
             emitted = [_transition(row) for row in [*told, *self._rows] if row.fingerprint == mark]
@@ -117,13 +136,16 @@ class _Fold:
                 self._emit(mark, standing, transition)
 
     def dated(self, row: WindowRow, findings: list[Finding]) -> list[Finding]:
-        """The findings, with `since` where they drift: the start of the first window of the running episode."""
+        """The findings, with `since` where they drift: the start of the episode that runs, or of the window where it is of another."""
         out = []
         for finding in findings:
-            standing = self._standing.get(self._mark(row, finding.subject, finding.check))
-            if finding.state is State.DRIFT and standing is not None:
-                finding = replace(finding, since_ms=standing.state.starts_at_ms)
-            out.append(finding)
+            if finding.state is State.DRIFT:
+                standing = self._standing.get(self._mark(row, finding.subject, finding.check))
+                begun_ms = standing.state.starts_at_ms if standing is not None else None
+                since_ms = row.start_ms if begun_ms is None else min(begun_ms, row.start_ms)
+                out.append(replace(finding, since_ms=since_ms))
+            else:
+                out.append(finding)
         return out
 
     def _settle(self, mark: str, standing: Standing, state: AlertState) -> None:
@@ -152,12 +174,24 @@ class _Fold:
 
     def _subject(self, row: WindowRow, finding: Finding) -> Subject:
         return Subject(
-            model=row.model, version=row.version or None, segment=None, monitor=row.monitor, subject=finding.subject, check=finding.check
+            model=row.model,
+            version=row.version or None,
+            segment=None,
+            monitor=row.monitor,
+            subject=finding.subject,
+            check=finding.check,
         )
 
     def _mark(self, row: WindowRow, subject: str, check: str) -> str:
         return lifecycle.fingerprint(
-            Subject(model=row.model, version=row.version or None, segment=None, monitor=row.monitor, subject=subject, check=check)
+            Subject(
+                model=row.model,
+                version=row.version or None,
+                segment=None,
+                monitor=row.monitor,
+                subject=subject,
+                check=check,
+            )
         )
 
     # -- telling ------------------------------------------------------------------------------------------------------
@@ -188,7 +222,11 @@ class _Fold:
 
     def _put_message(self, receiver: str, incident_id: str, rows: Sequence[AlertRow]) -> None:
         active = any(s.incident == incident_id and s.state.active for s in self._standing.values())
-        identity = hashlib.sha256(json.dumps([receiver, incident_id, [[r.id, r.status, r.reason, r.at_ms, r.corrected] for r in rows], self._now_ms]).encode())
+        identity = hashlib.sha256(
+            json.dumps(
+                [receiver, incident_id, [[r.id, r.status, r.reason, r.at_ms, r.corrected] for r in rows], self._now_ms]
+            ).encode()
+        )
         self._tx.put_outbox(
             OutboxRow(
                 id=f"msg_{identity.hexdigest()[:32]}", kind="notification", receiver=receiver, ordering_key=self._model.name,
@@ -204,10 +242,12 @@ class _Fold:
 
     def _receivers(self, row: AlertRow, earlier: Sequence[AlertRow]) -> tuple[str, ...]:
         """Whoever heard of the episode hears the rest of it. A window too old to page anyone is left to the log."""
-        episode = [r for r in [*self._tx.alert_rows(row.fingerprint), *earlier] if r.id == row.id and r.status == "firing"]
+        episode = [
+            r for r in [*self._tx.alert_rows(row.fingerprint), *earlier] if r.id == row.id and r.status == "firing"
+        ]
         told = {name for r in episode if self._fresh(r) for name in self._decide(r)}
         if row.status == "resolved":
-            return tuple(sorted(told))
+            return tuple(sorted(told | {routing.LOG}))
         return self._decide(row, told) if self._fresh(row) else tuple(sorted(told | {routing.LOG}))
 
     def _decide(self, row: AlertRow, told: Iterable[str] = ()) -> tuple[str, ...]:
@@ -224,6 +264,7 @@ class _Fold:
         made: list[RetrainingRow] = []
         known = sorted(self._tx.retraining_rows(self._model.name), key=lambda row: (row.at_ms, row.recorded_at_ms))
         faulty = any(s.state.active and s.subject.monitor in FAULT_MONITORS for s in self._standing.values())
+        over = [row for row in self._rows if row.status == "resolved" and row.monitor in FAULT_MONITORS]
         for cause in self._rows:
             if cause.status != "firing" or cause.corrected or cause.reason != lifecycle.Reason.DRIFTED:
                 continue
@@ -231,7 +272,8 @@ class _Fold:
             decision = retraining.decide(
                 retraining.Facts(
                     mode=retraining.Mode(settings.mode), monitor=cause.monitor, at_ms=cause.at_ms, now_ms=self._now_ms,
-                    page_max_age_ms=self._model.page_max_age_ms, data_fault_active=faulty, cooldown_ms=settings.cooldown_ms,
+                    page_max_age_ms=self._model.page_max_age_ms, cooldown_ms=settings.cooldown_ms,
+                    data_fault_active=faulty or any((row.ends_at_ms or row.at_ms) > cause.starts_at_ms for row in over),
                     latest=retraining.Latest(status=retraining.RetrainingStatus(latest.status), at_ms=latest.at_ms) if latest else None,
                 )
             )  # fmt: skip
@@ -267,7 +309,9 @@ def _observation(row: WindowRow, finding: Finding | None) -> Observation:
     elif finding is not None and finding.state in (State.OK, State.WARNING):
         signal, text = Signal.CLEAN, sentence(finding)
     end_ms = row.start_ms + (row.end_ms - row.start_ms) // row.run
-    return Observation(window_id=row.id, start_ms=row.start_ms, end_ms=end_ms, signal=signal, severity=severity, text=text)
+    return Observation(
+        window_id=row.id, start_ms=row.start_ms, end_ms=end_ms, signal=signal, severity=severity, text=text
+    )
 
 
 def _remembered(row: WindowRow, marks: Mapping[str, object], name: str) -> Observation:

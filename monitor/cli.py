@@ -26,7 +26,13 @@ alerts_app = typer.Typer(no_args_is_help=True, help="Alerts and their history.")
 retraining_app = typer.Typer(no_args_is_help=True, help="Retraining requests.")
 quarantine_app = typer.Typer(no_args_is_help=True, help="Records that are no events.")
 db_app = typer.Typer(no_args_is_help=True, help="The store's schema.")
-for child, name in ((reference_app, "reference"), (alerts_app, "alerts"), (retraining_app, "retraining"), (quarantine_app, "quarantine"), (db_app, "db")):
+for child, name in (
+    (reference_app, "reference"),
+    (alerts_app, "alerts"),
+    (retraining_app, "retraining"),
+    (quarantine_app, "quarantine"),
+    (db_app, "db"),
+):
     app.add_typer(child, name=name)
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="Configuration file.", metavar="CONFIG")]
@@ -43,7 +49,9 @@ def now_ms() -> int:
 def run(
     config: ConfigPath = DEFAULT_CONFIG,
     role: Annotated[str, typer.Option(help="Roles of this process, comma-separated.")] = "ingest,close,notify,serve",
-    until_caught_up: Annotated[bool, typer.Option("--until-caught-up", help="End when everything there is now has been judged and sent.")] = False,
+    until_caught_up: Annotated[
+        bool, typer.Option("--until-caught-up", help="End when everything there is now has been judged and sent.")
+    ] = False,
 ) -> None:
     """Run the service: consume, close windows, notify, serve."""
     from monitor.commands import run_service
@@ -100,7 +108,7 @@ def status(config: ConfigPath = DEFAULT_CONFIG, json: Json = False) -> None:
     from monitor.show import show_status
 
     with _store(config) as (store, models):
-        show_status(store, models, as_json=json, now_ms=now_ms())
+        show_status(store, models, as_json=json)
 
 
 @app.command()
@@ -142,7 +150,9 @@ def reference_list(config: ConfigPath = DEFAULT_CONFIG, json: Json = False) -> N
 
 
 @reference_app.command("show")
-def reference_show(digest: Annotated[str, typer.Argument(metavar="HASH")], config: ConfigPath = DEFAULT_CONFIG, json: Json = False) -> None:
+def reference_show(
+    digest: Annotated[str, typer.Argument(metavar="HASH")], config: ConfigPath = DEFAULT_CONFIG, json: Json = False
+) -> None:
     """One reference: its features, what was excluded and why, what the self-check says."""
     from monitor.show import show_reference
 
@@ -173,7 +183,9 @@ def retraining_list(config: ConfigPath = DEFAULT_CONFIG, json: Json = False) -> 
 
 
 @retraining_app.command("approve")
-def retraining_approve(request: Annotated[str, typer.Argument(metavar="ID")], config: ConfigPath = DEFAULT_CONFIG) -> None:
+def retraining_approve(
+    request: Annotated[str, typer.Argument(metavar="ID")], config: ConfigPath = DEFAULT_CONFIG
+) -> None:
     """Send a proposed request to its target."""
     from monitor.commands import approve
 
@@ -208,7 +220,9 @@ def db_upgrade(config: ConfigPath = DEFAULT_CONFIG) -> None:
 def demo(
     exit: Annotated[bool, typer.Option("--exit", help="Leave when done, instead of serving the pages.")] = False,
     listen: Annotated[str | None, typer.Option(help="HOST:PORT of the metrics and pages.")] = None,
-    kafka: Annotated[str | None, typer.Option(help="Write to this broker and read from it, instead of the embedded log.")] = None,
+    kafka: Annotated[
+        str | None, typer.Option(help="Write to this broker and read from it, instead of the embedded log.")
+    ] = None,
 ) -> None:
     """Four simulated weeks of three models with known faults, in about a minute."""
     from monitor.demo import run_demo

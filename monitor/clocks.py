@@ -35,9 +35,7 @@ class PartitionClock:
     caught_up_ms: int | None
 
 
-def model_watermark(
-    partitions: Iterable[tuple[PartitionClock, Clock | None]], lateness_ms: int
-) -> int | None:
+def model_watermark(partitions: Iterable[tuple[PartitionClock, Clock | None]], lateness_ms: int) -> int | None:
     """The minimum over the partitions of (partition clock, this model's clock there); None while one holds back everything.
 
     A partition that was read to its end and has held no prediction at all (only outcomes, or nothing) is left out; one that has

@@ -6,8 +6,9 @@ reference and the configuration, so a window closed twice, late, or elsewhere is
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from detectors.finding import Finding, Monitor
@@ -19,9 +20,19 @@ from monitor.clocks import Clock, PartitionClock, model_watermark
 from monitor.config import Model
 from monitor.panes import PaneCount, Run, correction_horizon_ms, pane_start, pooled_runs
 from monitor.references import ReferenceBook
-from monitor.store import AlertRow, ClosingTransaction, ModelState, PaneKey, PartitionState, RetrainingRow, Store, WindowRow
+from monitor.store import (
+    ANY,
+    AlertRow,
+    ClosingTransaction,
+    ModelState,
+    PaneKey,
+    PartitionState,
+    RetrainingRow,
+    Store,
+    WindowRow,
+)
 from monitor.telemetry import DETECTOR, TRIGGERS, WATERMARK, WINDOWS, Telemetry
-from monitor.windows import VERSION_MONITORS, finish, judge, monitor_counts, volume_counts, window_id
+from monitor.windows import VERSION_MONITORS, expand, finish, judge, monitor_counts, volume_counts, window_id
 
 PANES_A_TRANSACTION = 64
 VOLUME_HISTORY = 168  # windows: a week of hours
@@ -52,6 +63,7 @@ class Closer:
     book: Callable[[], ReferenceBook]
     alerting: Alerting
     now_ms: Callable[[], int]
+    groups: Collection[str] = ()  # sources whose partitions hold the watermark; empty: all that the store knows
     decided: Callable[[Decision], None] = field(default=lambda decision: None)
     telemetry: Telemetry = field(default_factory=Telemetry)
 
@@ -65,7 +77,8 @@ class Closer:
         return sum(
             self._close_model(self.watched[name], watermark, before_ms=None)
             for name, watermark in sorted(watermarks.items())
-            if watermark is not None and self._has_work(self.watched[name], watermark, dirty.get(name), states.get(name))
+            if watermark is not None
+            and self._has_work(self.watched[name], watermark, dirty.get(name), states.get(name))
         )
 
     def finish_input(self) -> int:
@@ -79,13 +92,12 @@ class Closer:
 
     def watermarks(self) -> dict[str, int | None]:
         """Model -> watermark, from what all workers have stored."""
-        partitions = self.store.partition_states()
+        partitions = [state for state in self.store.partition_states() if not self.groups or state.group in self.groups]
         clocks = self.store.model_clocks()
         result: dict[str, int | None] = {}
         for name, watched in self.watched.items():
             pairs = [
-                (_partition_clock(state), clocks.get((state.group, state.partition, name)))
-                for state in partitions
+                (_partition_clock(state), clocks.get((state.group, state.partition, name))) for state in partitions
             ]
             result[name] = model_watermark(pairs, watched.model.lateness_ms)
         return result
@@ -119,7 +131,9 @@ class Closer:
 
 
 def _result(state: str) -> str:
-    return {"error": "error", "insufficient_data": "insufficient_data", "no_data": "insufficient_data"}.get(state, "evaluated")
+    return {"error": "error", "insufficient_data": "insufficient_data", "no_data": "insufficient_data"}.get(
+        state, "evaluated"
+    )
 
 
 def _partition_clock(state: PartitionState) -> PartitionClock:
@@ -130,7 +144,9 @@ def _partition_clock(state: PartitionState) -> PartitionClock:
 class _Turn:
     """One transaction of closing: some panes of one model."""
 
-    def __init__(self, closer: Closer, watched: Watched, tx: ClosingTransaction, watermark: int | None, before_ms: int | None) -> None:
+    def __init__(
+        self, closer: Closer, watched: Watched, tx: ClosingTransaction, watermark: int | None, before_ms: int | None
+    ) -> None:
         self._closer, self._watched, self._tx, self._watermark = closer, watched, tx, watermark
         self._size_ms = watched.size_ms
         self._limit_ms = pane_start(watermark, self._size_ms) if watermark is not None else -FOREVER_MS
@@ -140,6 +156,8 @@ class _Turn:
         self._frontier_ms = tx.state.frontier_ms
         self.decisions: list[Decision] = []
         self._judged: list[tuple[WindowRow, list[Finding], bool]] = []
+        self._silent: set[int] = set()  # starts of the runs of silence found in this turn
+        self._lengthened: list[WindowRow] = []  # what runs of empty windows, told of before, stand for now besides
 
     def run(self) -> tuple[int, bool]:
         dirty = self._tx.dirty_panes(self._before_ms)
@@ -151,12 +169,14 @@ class _Turn:
         self._close_versions(dirty, frontier_ms)
         self._close_volume(dirty, frontier_ms)
         self._judged.sort(key=lambda item: (item[0].end_ms, item[0].start_ms, item[0].version, item[0].monitor))
-        self.decisions = self._closer.alerting.fold(self._tx, self._watched.model, self._judged, self._closer.now_ms())
+        told = self._closer.alerting.fold(self._tx, self._watched.model, self._judged, self._closer.now_ms())
+        self.decisions = [*self._lengthened, *told]
+        self._settle_provisional()
         self._tx.mark_clean(dirty)
         if frontier_ms is not None:
             self._tx.set_frontier(frontier_ms)
         if self._watermark is not None and not self._end_of_input:
-            self._tx.finalize(self._limit_ms - correction_horizon_ms(self._size_ms))
+            self._tx.finalize(pane_start(self._watermark - correction_horizon_ms(self._size_ms), self._size_ms))
         return len(dirty), more
 
     def _next_frontier(self, dirty: Sequence[int], more: bool) -> int | None:
@@ -168,6 +188,16 @@ class _Turn:
             candidates.append(self._limit_ms)
         return max(candidates) if candidates else None
 
+    def _settle_provisional(self) -> None:
+        """An end of input left provisional windows at the frontier; once the watermark is beyond it they are final, though nothing changed."""
+        if self._watermark is None or self._frontier_ms is None or self._limit_ms < self._frontier_ms:
+            return
+        last = self._tx.windows(from_ms=self._frontier_ms - self._size_ms, before_ms=self._frontier_ms)
+        if any(row.status == "provisional" for row in last):
+            for row in self._tx.windows():
+                if row.status == "provisional" and row.end_ms <= self._watermark:
+                    self._tx.put_window(replace(row, status="final"))
+
     # -- data, prediction, quality: one version at a time ---------------------------------------------------------------
 
     def _close_versions(self, dirty: Sequence[int], frontier_ms: int | None) -> None:
@@ -178,7 +208,7 @@ class _Turn:
             self._judge_pane(pane, profile)
         for version in sorted({pane.version for pane in profiles}):
             touched = sorted({pane.start_ms for pane in profiles if pane.version == version})
-            self._fill_gaps(version, touched)
+            self._fill_gaps(version, touched, frontier_ms or 0)
             self._close_pools(version, touched, frontier_ms or 0)
 
     def _judge_pane(self, pane: PaneKey, profile: Profile) -> None:
@@ -206,34 +236,66 @@ class _Turn:
         """Number the revision and give the status; unchanged windows are not written again."""
         final = self._watermark is not None and row.end_ms <= self._watermark
         known = self._tx.window(row.id)
-        if known is None:
-            self._judged.append((replace(row, revision=1, status="final" if final else "provisional"), findings, self._in_order(row)))
-        elif known.digest == row.digest and known.state == row.state:
-            if known.status == "provisional" and final:
+        before = known or self._covering(row)
+        if before is None:
+            self._judged.append(
+                (replace(row, revision=1, status="final" if final else "provisional"), findings, self._in_order(row))
+            )
+        elif before.digest == row.digest and before.state == row.state and before.withdrawn == row.withdrawn:
+            if known is None:
+                status = "final" if final and before.status == "provisional" else before.status
+                self._judged.append((replace(row, revision=before.revision, status=status), findings, False))
+            elif known.status == "provisional" and final:
                 self._tx.put_window(replace(known, status="final"))
         else:
+            known = before
             status = "provisional" if not final else "final" if known.status == "provisional" else "revised"
             self._judged.append((replace(row, revision=known.revision + 1, status=status), findings, False))
 
     def _in_order(self, row: WindowRow) -> bool:
         return self._frontier_ms is None or row.start_ms + (row.end_ms - row.start_ms) // row.run > self._frontier_ms
 
-    def _fill_gaps(self, version: str, touched: Sequence[int]) -> None:
+    def _covering(self, row: WindowRow) -> WindowRow | None:
+        """The single window that a stored run of empty ones has stood for so far, if this row begins inside a run."""
+        if self._in_order(row) or row.end_ms - row.start_ms != row.run * self._size_ms:
+            return None
+        begin_ms, _ = self._tx.neighbours(
+            row.start_ms, row.start_ms, version=ANY if row.monitor == Monitor.VOLUME else row.version
+        )
+        empty = self._tx.windows(monitor=row.monitor, version=row.version, from_ms=begin_ms, before_ms=row.start_ms)
+        runs = [known for known in empty if known.run > 1 and known.end_ms > row.start_ms]
+        return expand(runs[-1])[(row.start_ms - runs[-1].start_ms) // self._size_ms] if runs else None
+
+    def _fill_gaps(self, version: str, touched: Sequence[int], frontier_ms: int) -> None:
         """A version has windows from its first to its last prediction: panes without rows in between are `no_data`, stored as runs."""
         before, after = self._tx.neighbours(touched[0], touched[-1], version=version)
-        starts = [*([before] if before is not None else []), *touched, *([after] if after is not None else [])]
-        for one, other in zip(starts, starts[1:], strict=False):
+        starts = [
+            *([before] if before is not None else []),
+            *dict.fromkeys(pane.start_ms for pane in self._tx.pane_rows(touched[0], touched[-1] + 1, version=version)),
+            *([after] if after is not None and after < frontier_ms else []),
+        ]
+        for one, other in itertools.pairwise(starts):
             if other - one > self._size_ms:
                 for monitor in VERSION_MONITORS:
-                    self._put_run(self._row(monitor, version, one + self._size_ms, one + 2 * self._size_ms, 0, ""), [], b"", other)
+                    self._put_run(
+                        self._row(monitor, version, one + self._size_ms, one + 2 * self._size_ms, 0, ""), [], b"", other
+                    )
 
     def _put_run(self, first: WindowRow, findings: list[Finding], counts: bytes, end_ms: int) -> None:
         """Consecutive empty windows with one verdict are one row: the first of them, and how far it goes."""
         row = replace(finish(first, findings, counts), end_ms=end_ms, run=(end_ms - first.start_ms) // self._size_ms)
         known = self._tx.window(row.id)
-        if known is not None and known.digest == row.digest and known.state == row.state:
-            if (known.end_ms, known.run) != (row.end_ms, row.run):
-                self._tx.put_window(replace(known, end_ms=row.end_ms, run=row.run))
+        if known is not None and not known.withdrawn and known.digest == row.digest and known.state == row.state:
+            final = self._watermark is not None and row.end_ms <= self._watermark
+            longer = replace(
+                known,
+                end_ms=row.end_ms,
+                run=row.run,
+                status="final" if final and known.status == "provisional" else known.status,
+            )
+            if longer != known:
+                self._tx.put_window(longer)
+                self._lengthened += expand(longer)[known.run :]
             return
         self._put(row, findings)
 
@@ -244,28 +306,60 @@ class _Turn:
             ((Monitor.DATA, Monitor.PREDICTION), window.min_rows),
             ((Monitor.QUALITY,), min(window.min_rows, self._watched.policy.quality_min_rows)),
         ):
-            stored = [row for row in self._tx.windows(monitor=str(monitors[0]), version=version, from_ms=touched[0] - window.max_ms) if self._pooled(row)]
-            from_ms = max([row.end_ms for row in stored if row.end_ms <= touched[0]], default=touched[0] - window.max_ms)
+            from_ms = self._pool_begins(monitors[0], version, touched[0], min_rows)
+            stored = [
+                row
+                for row in self._tx.windows(monitor=str(monitors[0]), version=version, from_ms=from_ms)
+                if self._pooled(row)
+            ]
             counts = [
                 PaneCount(row.start_ms, row.rows, row.reference)
                 for row in self._tx.pane_rows(from_ms, max(frontier_ms, touched[-1] + 1), version=version)
+                if row.reference
             ]
             runs = pooled_runs(counts, size_ms=self._size_ms, min_rows=min_rows, max_ms=window.max_ms)
             for run in runs:
                 self._judge_run(monitors, version, run)
             kept = {(run.start_ms, run.end_ms) for run in runs}
-            gone = [row for row in stored if row.start_ms >= from_ms and (row.start_ms, row.end_ms) not in kept]
-            self._withdraw(gone, monitors, version)
+            self._withdraw([row for row in stored if (row.start_ms, row.end_ms) not in kept], monitors, version)
+
+    def _pool_begins(self, monitor: Monitor, version: str, touched_ms: int, min_rows: int) -> int:
+        """Where pooling starts anew, whatever comes at `touched_ms` or later: behind a pane that was enough alone, or behind a pool that
+        was enough or may take in nothing more. A pool that ended too small may still take in a late pane.
+        """
+        max_ms = self._watched.model.window.max_ms
+        for back_ms in (max_ms, 4 * max_ms, FOREVER_MS):
+            from_ms = touched_ms - back_ms
+            panes = self._tx.pane_rows(from_ms, touched_ms, version=version)
+            alone = [pane.start_ms + self._size_ms for pane in panes if pane.rows >= min_rows]
+            pooled = [
+                row.end_ms
+                for row in self._tx.windows(
+                    monitor=str(monitor), version=version, from_ms=max([from_ms, *alone]), before_ms=touched_ms
+                )
+                if self._pooled(row)
+                and row.end_ms <= touched_ms
+                and (row.rows >= min_rows or row.start_ms + max_ms <= touched_ms)
+            ]
+            if alone or pooled:
+                return max([*alone, *pooled])
+        return -FOREVER_MS
 
     def _pooled(self, row: WindowRow) -> bool:
         return row.rows > 0 and row.end_ms - row.start_ms > self._size_ms
 
     def _judge_run(self, monitors: Iterable[Monitor], version: str, run: Run) -> None:
-        profiles = [p for k, p in self._tx.profiles(run.starts_ms).items() if k.version == version and k.reference == run.reference]
+        profiles = [
+            p
+            for k, p in self._tx.profiles(run.starts_ms).items()
+            if k.version == version and k.reference == run.reference
+        ]
         whole = profiles[0]
         for profile in profiles[1:]:
             whole = merge(whole, profile)
-        self._judge_windows(monitors, PaneKey(self._watched.model.name, version, run.reference, run.start_ms), run.end_ms, whole)
+        self._judge_windows(
+            monitors, PaneKey(self._watched.model.name, version, run.reference, run.start_ms), run.end_ms, whole
+        )
 
     def _withdraw(self, gone: Sequence[WindowRow], monitors: Iterable[Monitor], version: str) -> None:
         for stored in gone:
@@ -284,16 +378,30 @@ class _Turn:
             return
         old_ms = self._frontier_ms if self._frontier_ms is not None else first_ms
         from_ms = max(first_ms, min([old_ms, *dirty]))
-        rows: dict[int, int] = {}
-        for pane in self._tx.pane_rows(from_ms - (VOLUME_HISTORY + 1) * self._size_ms, FOREVER_MS):
-            rows[pane.start_ms] = rows.get(pane.start_ms, 0) + pane.rows
         before_ms, _ = self._tx.neighbours(from_ms, from_ms)
-        starts = sorted({start for start in rows if from_ms <= start < frontier_ms} | ({before_ms} if before_ms is not None else set()))
+        rows: dict[int, int] = {}
+        history_ms = (from_ms if before_ms is None else before_ms) - VOLUME_HISTORY * self._size_ms
+        for pane in self._tx.pane_rows(history_ms, FOREVER_MS):
+            rows[pane.start_ms] = rows.get(pane.start_ms, 0) + pane.rows
+        starts = sorted(
+            {start for start in rows if from_ms <= start < frontier_ms}
+            | ({before_ms} if before_ms is not None else set())
+        )
         for start_ms in dirty:
-            self._judge_volume(start_ms, start_ms + self._size_ms, self._silence(start_ms, rows, first_ms), rows[start_ms])
+            self._judge_volume(
+                start_ms, start_ms + self._size_ms, self._silence(start_ms, rows, first_ms), rows[start_ms]
+            )
         ends = [*starts[1:], frontier_ms] if not self._end_of_input else starts[1:]
         for one, other in zip(starts, ends, strict=False):
             self._judge_stretch(one + self._size_ms, other, rows, first_ms)
+        if dirty and starts and dirty[0] < old_ms:
+            self._withdraw_absorbed(starts[0], frontier_ms, rows)
+
+    def _withdraw_absorbed(self, from_ms: int, before_ms: int, per_pane: Mapping[int, int]) -> None:
+        """Late rows may change the verdict on silences after them, so that one run takes in what was another."""
+        for stored in self._tx.windows(monitor=str(Monitor.VOLUME), version="", from_ms=from_ms, before_ms=before_ms):
+            if stored.rows == 0 and stored.start_ms not in self._silent and not per_pane.get(stored.start_ms):
+                self._withdraw([replace(stored, end_ms=stored.start_ms + self._size_ms)], (Monitor.VOLUME,), "")
 
     def _judge_stretch(self, start_ms: int, end_ms: int, per_pane: Mapping[int, int], first_ms: int) -> None:
         """Panes without any row: consecutive ones with the same verdict are one row. What is judged of a silence longer than the limit holds on."""
@@ -316,4 +424,5 @@ class _Turn:
         if rows:
             self._put(finish(row, [finding], volume_counts(rows)), [finding])
         else:
+            self._silent.add(start_ms)
             self._put_run(row, [finding], volume_counts(0), end_ms)

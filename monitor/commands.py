@@ -43,7 +43,13 @@ def run_service(path: Path, role: str, *, until_caught_up: bool, now_ms: Callabl
 
 
 def replay_files(
-    path: Path, files: Sequence[Path], *, model: str | None, store_url: str | None, as_json: bool, now_ms: Callable[[], int]
+    path: Path,
+    files: Sequence[Path],
+    *,
+    model: str | None,
+    store_url: str | None,
+    as_json: bool,
+    now_ms: Callable[[], int],
 ) -> None:
     """Print what is decided, as it is decided: objects with --json, else one line a drifting window or alert."""
     from monitor.replay import replay
@@ -105,7 +111,9 @@ def describe(row: ReferenceRow) -> None:
 
     reference = decode_reference(row.payload)
     features = [subject.name for subject in reference.layout.subjects if subject.role == "feature"]
-    print(f"reference {row.hash[:12]} of {row.model}: {row.rows:,} rows, {len(features)} features from {row.source_path}")
+    print(
+        f"reference {row.hash[:12]} of {row.model}: {row.rows:,} rows, {len(features)} features from {row.source_path}"
+    )
     for feature, reason in sorted(reference.excluded.items()):
         print(f"  left out {feature}: {reason}")
     for note in notes(row):
@@ -144,7 +152,7 @@ def configure_log(level: int = logging.INFO) -> None:
 
 
 def _on_signals(stop: threading.Event) -> None:
-    def handle(number: int, frame: object) -> None:
+    def handle(_number: int, _frame: object) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()

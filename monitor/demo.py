@@ -61,31 +61,41 @@ class Found:
     def of(self, fault: Fault) -> AlertRow | None:
         """The first alert that tells of this fault by the finding it should be told by."""
         return next(
-            (a for a in self.fired if a.subject == fault.subject and a.check in fault.checks and fault.covers(a.model, a.starts_at_ms, _slack(a.model))),
+            (
+                a
+                for a in self.fired
+                if a.subject == fault.subject
+                and a.check in fault.checks
+                and fault.covers(a.model, a.starts_at_ms, _slack(a.model))
+            ),
             None,
         )
 
     def unexplained(self) -> list[AlertRow]:
         """Alerts that no injected fault of their model explains: false pages."""
-        return [a for a in self.fired if not any(fault.covers(a.model, a.starts_at_ms, _slack(a.model)) for fault in FAULTS)]
+        return [
+            a for a in self.fired if not any(fault.covers(a.model, a.starts_at_ms, _slack(a.model)) for fault in FAULTS)
+        ]
 
 
 def run_demo(*, leave: bool, listen: str | None, kafka: str | None) -> int:
     """Returns the exit status: 0 only if every injected fault was found and nothing else was paged."""
     configure_log(level=40)
-    console = Console()
+    console = Console(highlight=False)
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="driftline-demo-") as name:
         folder, clock, found = Path(name), SimulatedClock(), Found()
-        console.print(f"[bold]Driftline demo[/bold]: {len(MODELS)} models, {DAYS} simulated days, {len(FAULTS)} faults to find")
+        console.print(
+            f"[bold]Driftline demo[/bold]: {len(MODELS)} models, {DAYS} simulated days, {len(FAULTS)} faults to find"
+        )
         config = _write_world(folder)
         store = Store.open(config.store, durable=False)
         try:
             runtime = Runtime.build(config, store, clock)
             heartbeat = Heartbeat()
             server = serve(runtime, heartbeat, _http(listen)) if listen or not leave else None
-            with _traffic(kafka, config) as (write, source):
-                events = _simulate(runtime, source, write, clock, found, console)
+            with _traffic(kafka, config) as log:
+                events = _simulate(runtime, log, clock, found, console)
             took = time.monotonic() - begun
             status = _report(console, found, events, took)
             if server is not None and not leave:
@@ -100,17 +110,22 @@ def run_demo(*, leave: bool, listen: str | None, kafka: str | None) -> int:
 
 
 def _simulate(
-    runtime: Runtime, source: Source, write: Write, clock: SimulatedClock, found: Found, console: Console
+    runtime: Runtime, log: tuple[Write, Source], clock: SimulatedClock, found: Found, console: Console
 ) -> int:
-    """Hour by hour: traffic is written, read, folded and judged; incidents are printed as they fire."""
+    """Hour by hour: traffic is written, read, folded and judged; incidents are printed as they fire. Returns the number of events."""
+    write, source = log
 
     def decided(decision: Decision) -> None:
         if isinstance(decision, AlertRow) and decision.status == "firing":
             found.fired.append(decision)
-            console.print(f"  [bold red]{decision.severity.upper():8}[/bold red] {_when(decision.at_ms)}  [bold]{escape(decision.model)}[/bold]  {escape(decision.text)}")
+            console.print(
+                f"  [bold red]{decision.severity.upper():8}[/bold red] {_when(decision.at_ms)}  [bold]{escape(decision.model)}[/bold]  {escape(decision.text)}"
+            )
 
     pace = Pace(now_ms=clock, live=False)
-    ingest = Ingest(source, runtime.store, runtime.new_intake, owner="demo", writer="demo", pace=pace, telemetry=runtime.telemetry)
+    ingest = Ingest(
+        source, runtime.store, runtime.new_intake, owner="demo", writer="demo", pace=pace, telemetry=runtime.telemetry
+    )
     closer = runtime.closer(side_effects=True, decided=decided)
     events = 0
     with _progress(console) as progress:
@@ -136,7 +151,9 @@ def _read(ingest: Ingest, total: int) -> None:
     while sum(owned.next_offset for owned in ingest.owned.values()) < total:
         ingest.step(0.05)
         if time.monotonic() > deadline:
-            raise UserError("demo: the events that were written did not come back within a minute (is the broker well?)")
+            raise UserError(
+                "demo: the events that were written did not come back within a minute (is the broker well?)"
+            )
 
 
 def _close(ingest: Ingest, closer: Closer) -> None:
@@ -147,18 +164,24 @@ def _close(ingest: Ingest, closer: Closer) -> None:
 def _report(console: Console, found: Found, events: int, took_seconds: float) -> int:
     table = Table(title="injected against found", box=None, header_style="bold", title_justify="left", pad_edge=False)
     for name in ("fault", "model", "injected (UTC)", "found (UTC)", "by", "severity"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name != "by")
     missed = 0
     for fault in FAULTS:
         alert = found.of(fault)
         missed += alert is None
-        cells = ("[bold red]MISSED[/bold red]", "", "") if alert is None else (f"[green]{_when(alert.at_ms)}[/green]", f"{alert.check} of {alert.subject}", alert.severity)
+        cells = (
+            ("[bold red]MISSED[/bold red]", "", "")
+            if alert is None
+            else (f"[green]{_when(alert.at_ms)}[/green]", f"{alert.check} of {alert.subject}", alert.severity)
+        )
         table.add_row(escape(fault.name), fault.model, _when(fault.start_ms), *cells)
     console.print()
     console.print(table)
     false = found.unexplained()
     for alert in false:
-        console.print(f"[bold red]false page[/bold red] {_when(alert.at_ms)} {escape(alert.model)}: {escape(alert.text)}")
+        console.print(
+            f"[bold red]false page[/bold red] {_when(alert.at_ms)} {escape(alert.model)}: {escape(alert.text)}"
+        )
     healthy = [model.name for model in MODELS if not any(fault.model == model.name for fault in FAULTS)]
     console.print(
         f"{len(FAULTS) - missed} of {len(FAULTS)} faults found, {len(false)} false pages (healthy: {', '.join(healthy)}); "
@@ -222,7 +245,9 @@ def _traffic(kafka: str | None, config: Config) -> Iterator[tuple[Write, Source]
     topic = f"driftline.demo.{time.time_ns() // 1_000_000}"
     writer = TopicWriter(kafka, topic, PARTITIONS)
     try:
-        source = KafkaSource.model_validate({"bootstrap_servers": (kafka,), "group_id": topic, "topics": {topic: "canonical"}})
+        source = KafkaSource.model_validate(
+            {"bootstrap_servers": (kafka,), "group_id": topic, "topics": {topic: "canonical"}}
+        )
         yield _kafka_write(writer), open_source("demo", source, config)
     finally:
         writer.close()
@@ -258,4 +283,4 @@ def _slack(model: str) -> int:
 
 
 def _when(time_ms: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(time_ms / 1000))
+    return time.strftime("%d %b %H:%M", time.gmtime(time_ms / 1000))

@@ -51,11 +51,11 @@ def at(day: int, hour: int = 0) -> int:
 
 
 FAULTS = (
-    Fault("null burst: 35 % of device_score missing", "fraud", "device_score", ("missing",), at(5, 9), at(5, 21)),
-    Fault("shift: income up by .7 sd", "churn", "income", ("distribution",), at(9), at(12)),
-    Fault("silent hour: no event at all", "fraud", "rows", ("silence",), at(13, 14), at(13, 15)),
-    Fault("unit change: amount in cents", "fraud", "amount", ("out_of_range", "distribution"), at(17, 6), at(18, 6)),
-    Fault("new category: plan student", "churn", "plan", ("unseen",), at(21), at(24)),
+    Fault("null burst: device_score", "fraud", "device_score", ("missing",), at(5, 9), at(5, 21)),
+    Fault("shift: income +.7 sd", "churn", "income", ("distribution",), at(9), at(12)),
+    Fault("silent hour", "fraud", "rows", ("silence",), at(13, 14), at(13, 15)),
+    Fault("unit change: amount", "fraud", "amount", ("out_of_range", "distribution"), at(17, 6), at(18, 6)),
+    Fault("new category: plan", "churn", "plan", ("unseen",), at(21), at(24)),
 )
 
 
@@ -86,7 +86,13 @@ def _price(rng: np.random.Generator, n: int) -> Columns:
     area = rng.gamma(9.0, 10.0, n).round(1)
     rooms = rng.integers(1, 7, n)
     value = (1500 * area + 9000 * rooms + rng.normal(0, 20_000, n)).round(0)
-    return {"area_sqm": area, "rooms": rooms, "energy": rng.choice(list("ABCDEFG"), n), "year": rng.integers(1900, 2026, n), "value": value}
+    return {
+        "area_sqm": area,
+        "rooms": rooms,
+        "energy": rng.choice(list("ABCDEFG"), n),
+        "year": rng.integers(1900, 2026, n),
+        "value": value,
+    }
 
 
 MODELS = (
@@ -115,7 +121,9 @@ def hour_of_events(model: DemoModel, hour: int) -> list[bytes]:
     n = int(rng.poisson(model.rate * daily))
     columns = model.draw(rng, n)
     times = start_ms + np.sort(rng.integers(0, HOUR_MS, n))
-    active = {fault.subject for fault in FAULTS if fault.model == model.name and fault.start_ms <= start_ms < fault.end_ms}
+    active = {
+        fault.subject for fault in FAULTS if fault.model == model.name and fault.start_ms <= start_ms < fault.end_ms
+    }
     if "rows" in active:
         return []
     values: dict[str, list[object]] = {name: _broken(name, column, active, rng) for name, column in columns.items()}
@@ -139,7 +147,9 @@ def _broken(name: str, column: NDArray[np.generic], active: set[str], rng: np.ra
     return values
 
 
-def _encode(model: DemoModel, hour: int, times: NDArray[np.int64], values: Mapping[str, list[object]]) -> Iterator[bytes]:
+def _encode(
+    model: DemoModel, hour: int, times: NDArray[np.int64], values: Mapping[str, list[object]]
+) -> Iterator[bytes]:
     encode = msgspec.json.Encoder().encode
     role = "value" if model.task == "regression" else "score"
     names = [name for name in values if name != role]

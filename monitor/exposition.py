@@ -28,7 +28,9 @@ def serve(runtime: Runtime, heartbeat: Heartbeat, http: Http) -> HttpServer:
     """A started server. The caller stops it."""
     token = http.tokens.admin.reveal() if http.tokens.admin is not None and not is_loopback(http.host) else None
     metrics = Metrics(runtime.store, runtime.telemetry, facts(runtime))
-    app = build_app(render=metrics.render, live=_live(runtime, heartbeat), ready=_ready(runtime, heartbeat), token=token)
+    app = build_app(
+        render=metrics.render, live=_live(runtime, heartbeat), ready=_ready(runtime, heartbeat), token=token
+    )
     server = HttpServer(app, http.host, http.port)
     server.start()
     return server
@@ -56,7 +58,11 @@ def _live(runtime: Runtime, heartbeat: Heartbeat) -> Callable[[], str | None]:
     def probe() -> str | None:
         """Independent of broker and database: an outage must not make an orchestrator kill the workers."""
         silent_ms = runtime.now_ms() - heartbeat.loop_ms
-        return f"the loop has not turned for {silent_ms // 1000} s" if heartbeat.loop_ms and silent_ms > DEAD_AFTER_MS else None
+        return (
+            f"the loop has not turned for {silent_ms // 1000} s"
+            if heartbeat.loop_ms and silent_ms > DEAD_AFTER_MS
+            else None
+        )
 
     return probe
 

@@ -15,6 +15,7 @@ import structlog
 
 from monitor.clocks import Clock
 from monitor.errors import FencedError, TransientError
+from monitor.failpoints import reach
 from monitor.intake import Harvest, Intake
 from monitor.ports import Assigned, Halted, PartitionId, RecordChunk, Revoked, Source, SourceEvent, Truncated
 from monitor.store import Checkpoint, GapRow, Progress, QuarantineRow, StaleReferences, Store
@@ -76,6 +77,11 @@ class Ingest:
         self._leased_ms = 0
         self._reclaim: frozenset[PartitionId] = frozenset()
         self._reclaim_ms = 0
+
+    @property
+    def settled(self) -> bool:
+        """Everything that was taken is stored."""
+        return all(owned.next_offset == owned.stored_offset for owned in self.owned.values())
 
     # -- one turn -----------------------------------------------------------------------------------------------------
 
@@ -208,6 +214,7 @@ class Ingest:
         now_ms = self._pace.now_ms()
         self._sync_topics(now_ms)
         claims = self._store.claim(self.source.name, sorted(partitions), self._owner, now_ms)
+        reach("after_claim")
         for partition, claim in claims.items():
             offset = claim.next_offset
             if offset is None:

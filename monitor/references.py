@@ -12,9 +12,9 @@ from typing import cast
 
 from detectors.bins import CategoryBins, NumericBins
 from detectors.reference import Reference, decode_reference
-from monitor.event_schema import EventSchema, FeatureSchema, Kind, Task
 from monitor.config import Model
 from monitor.errors import UserError
+from monitor.event_schema import EventSchema, FeatureSchema, Kind, Task
 from monitor.store import ReferenceRow
 
 
@@ -73,7 +73,7 @@ class ReferenceBook:
         task: Task | None = model.task
         for adopted in self.of_model(model.name):
             classes = tuple(dict.fromkeys((*classes, *(adopted.reference.settings.classes or ()))))
-            task = task or cast(Task, adopted.reference.settings.task)
+            task = task or cast("Task", adopted.reference.settings.task)
             for name, kind in _kinds(adopted.reference).items():
                 if kinds.setdefault(name, kind) != kind:
                     raise UserError(

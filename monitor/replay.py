@@ -16,6 +16,7 @@ from monitor.ingest import Ingest, Pace
 from monitor.runtime import Runtime
 from monitor.sources.opening import open_source
 from monitor.store import Store
+from monitor.workers import new_owner
 
 SOURCE = "replay"
 
@@ -43,35 +44,55 @@ def replay(
     if tables and model is None:
         raise UserError(f"{tables[0]}: a table needs --model NAME (whose predictions are its rows?)")
     source_config = FileSource.model_validate(
-        {"paths": [str(file) for file in files], **({"format": "table", "model": model} if tables else {})}, strict=False
+        {"paths": [str(file) for file in files], **({"format": "table", "model": model} if tables else {})},
+        strict=False,
     )
     with _store(store_url) as store:
         runtime = Runtime.build(replace(config, sources={SOURCE: source_config}), store, now_ms)
         source = open_source(SOURCE, source_config, config, follow=False)
         ingest = Ingest(
-            source, store, runtime.new_intake, owner=SOURCE, writer=SOURCE, pace=Pace(now_ms=now_ms, live=False), telemetry=runtime.telemetry
+            source,
+            store,
+            runtime.new_intake,
+            owner=new_owner(),
+            writer=SOURCE,
+            pace=Pace(now_ms=now_ms, live=False),
+            telemetry=runtime.telemetry,
         )
         closer = runtime.closer(side_effects=False, decided=decided)
-        _read(ingest, closer.step, progress)
+        _read(ingest, store, closer.step, progress)
         closer.finish_input()
     return runtime
 
 
-def _read(ingest: Ingest, close: Callable[[], int], progress: Callable[[int], None]) -> None:
+def _read(ingest: Ingest, store: Store, close: Callable[[], int], progress: Callable[[int], None]) -> None:
     """Step to the end of all files; close after each checkpoint, so that memory holds one checkpoint's events only."""
     events = 0
     checkpoints = ingest.checkpoints
     while True:
-        events += ingest.step(0.0)
+        taken = ingest.step(0.0)
+        events += taken
         if ingest.checkpoints != checkpoints:
             checkpoints = ingest.checkpoints
             close()
             progress(events)
         if ingest.owned and all(ingest.source.caught_up(partition) for partition in ingest.owned):
-            break
+            ingest.checkpoint()  # it may have to be read again, where somebody adds a reference meanwhile
+            if ingest.owned and ingest.settled:
+                break
+        elif not taken:
+            _refuse_halted(store)
     ingest.close()
     close()
     progress(events)
+
+
+def _refuse_halted(store: Store) -> None:
+    for state in store.partition_states(SOURCE):
+        if state.halted is not None:
+            raise UserError(
+                f"{state.partition.topic}: cannot be read on: {state.halted} (mend the file, or leave it out)"
+            )
 
 
 def is_table(file: Path) -> bool:

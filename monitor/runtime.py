@@ -53,10 +53,21 @@ class Runtime:
             side_effects=side_effects,
         )
         watched = {name: Watched(model=model, policy=policy_of(model)) for name, model in self.config.models.items()}
-        return Closer(self.store, watched, self.book, alerting, self.now_ms, decided, self.telemetry)
+        return Closer(
+            self.store,
+            watched,
+            self.book,
+            alerting,
+            self.now_ms,
+            frozenset(self.config.sources),
+            decided,
+            self.telemetry,
+        )
 
 
 def policy_of(model: Model) -> Policy:
     """How this model's windows are judged."""
-    tolerances = {name: feature.tolerate_sd for name, feature in model.features.items() if feature.tolerate_sd is not None}
+    tolerances = {
+        name: feature.tolerate_sd for name, feature in model.features.items() if feature.tolerate_sd is not None
+    }
     return Policy(min_rows=model.window.min_rows, tolerate_sd=tolerances)

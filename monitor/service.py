@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -36,6 +36,7 @@ CLOSE_EVERY_MS = 1_000
 PRUNE_EVERY_MS = 3_600_000
 DRAIN_PATIENCE_SECONDS = 300
 IDLE_SECONDS = 0.2
+FINISH_TRIES = 50
 
 
 @dataclass(slots=True)
@@ -49,7 +50,9 @@ class Heartbeat:
 class Service:
     """`run` goes on until `stop` is set; `run_until_caught_up` ends with the input. Everything durable is in the store."""
 
-    def __init__(self, runtime: Runtime, roles: Collection[str] = ROLES, *, stop: threading.Event | None = None) -> None:
+    def __init__(
+        self, runtime: Runtime, roles: Collection[str] = ROLES, *, stop: threading.Event | None = None
+    ) -> None:
         self.runtime, self._roles, self.stop = runtime, frozenset(roles), stop or threading.Event()
         self.owner = new_owner()
         self.heartbeat = Heartbeat()
@@ -76,13 +79,11 @@ class Service:
         self._open_sources(live=False)
         try:
             targets = {ingest: _targets(ingest.source) for ingest in self.ingests}
-            while not self.stop.is_set() and not all(self._reached(ingest, ends) for ingest, ends in targets.items()):
+            while not self.stop.is_set() and not self._all_stored(targets):
                 self._turn(IDLE_SECONDS)
-            for ingest in self.ingests:
-                self._patiently(ingest.checkpoint)
             if "close" in self._roles and not self.stop.is_set():
                 self._patiently(self.closer.step)
-                self._patiently(self.closer.finish_input)
+                self._patiently(self._finish_input)
             if "notify" in self._roles:
                 self._drain()
         finally:
@@ -114,6 +115,22 @@ class Service:
             self.heartbeat.trouble = f"{operation}: {error}"
             self.runtime.telemetry.store_failed(operation)
             log.warning("out of reach, trying again", operation=operation, error=str(error))
+
+    def _all_stored(self, targets: Mapping[Ingest, dict[PartitionId, int]]) -> bool:
+        """A last checkpoint that was refused, or whose database is away, is read again: only what is stored counts."""
+        if not all(self._reached(ingest, ends) for ingest, ends in targets.items()):
+            return False
+        for ingest in targets:
+            self._try(ingest.checkpoint, "checkpoint")
+        return all(ingest.settled and self._reached(ingest, ends) for ingest, ends in targets.items())
+
+    def _finish_input(self) -> None:
+        """Another worker may be closing the same model: come back a few times for what is left."""
+        for _ in range(FINISH_TRIES):
+            self.closer.finish_input()
+            if not self.runtime.store.dirty_models().keys() & self.closer.watched.keys():
+                return
+            self.stop.wait(IDLE_SECONDS)
 
     def _patiently(self, act: Callable[[], object]) -> None:
         for wait_seconds in (0.5, 1, 2, 5, 10, 30):
@@ -164,12 +181,16 @@ class Service:
         except TransientError:
             return False
         return all(
-            partition in stored and (stored[partition].halted is not None or (stored[partition].next_offset or 0) >= ends[partition])
+            partition in stored
+            and (stored[partition].halted is not None or (stored[partition].next_offset or 0) >= ends[partition])
             for partition in missing
         )
 
     def _sender(self) -> Sender:
-        counted = {name: _Counted(name, notifier, self.runtime.telemetry) for name, notifier in notifiers(self.runtime.config).items()}
+        counted = {
+            name: _Counted(name, notifier, self.runtime.telemetry)
+            for name, notifier in notifiers(self.runtime.config).items()
+        }
         return Sender(self.runtime.store, counted, clock=self.runtime.now_ms, random=random.random, owner=self.owner)
 
     def _start_sender(self) -> None:
@@ -223,7 +244,9 @@ class Service:
 
 def _targets(source: Source) -> dict[PartitionId, int]:
     topics = source.partitions()
-    return source.end_offsets([PartitionId(topic, number) for topic, count in topics.items() for number in range(count)])
+    return source.end_offsets(
+        [PartitionId(topic, number) for topic, count in topics.items() for number in range(count)]
+    )
 
 
 class _Counted:

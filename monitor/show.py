@@ -21,7 +21,14 @@ from monitor.store import AlertRow, Store, WindowRow
 from monitor.timestamps import BadTimestampError, parse_time
 from monitor.windows import expand
 
-COLOURS = {"drift": "bold red", "error": "bold red", "warning": "yellow", "ok": "green", "firing": "bold red", "resolved": "green"}
+COLOURS = {
+    "drift": "bold red",
+    "error": "bold red",
+    "warning": "yellow",
+    "ok": "green",
+    "firing": "bold red",
+    "resolved": "green",
+}
 
 
 def show_windows(
@@ -29,7 +36,11 @@ def show_windows(
 ) -> None:
     """Newest revisions in the order in which they were decided; with `revisions` the replaced and withdrawn ones too."""
     since_ms = _time(since) if since is not None else None
-    rows = (single for row in store.windows(model, monitor, since_ms=since_ms, revisions=revisions) for single in expand(row))
+    rows = (
+        single
+        for row in store.windows(model, monitor, since_ms=since_ms, revisions=revisions)
+        for single in expand(row)
+    )
     if as_json:
         _print_objects(window_object(row) for row in rows)
         return
@@ -82,7 +93,9 @@ def show_retraining(store: Store, *, as_json: bool) -> None:
         return
     table = _table("at (UTC)", "model", "status", "mode", "target", "id", "reason")
     for row in rows:
-        table.add_row(_minute(row.at_ms), escape(row.model), row.status, row.mode, row.target, row.id, escape(row.reason))
+        table.add_row(
+            _minute(row.at_ms), escape(row.model), row.status, row.mode, row.target, row.id, escape(row.reason)
+        )
     Console().print(table if rows else "no retraining requests")
 
 
@@ -112,7 +125,15 @@ def show_references(store: Store, *, as_json: bool) -> None:
     table = _table("hash", "model", "version", "in force from (UTC)", "rows", "source", "notes")
     for row in rows:
         start = _time_or_none(row.effective_from_ms) or "the beginning"
-        table.add_row(row.hash[:12], escape(row.model), escape(row.version or "every"), start, f"{row.rows:,}", escape(row.source_path), str(len(json.loads(row.warnings))))
+        table.add_row(
+            row.hash[:12],
+            escape(row.model),
+            escape(row.version or "every"),
+            start,
+            f"{row.rows:,}",
+            escape(row.source_path),
+            str(len(json.loads(row.warnings))),
+        )
     Console().print(table)
 
 
@@ -120,7 +141,9 @@ def show_reference(store: Store, digest: str, *, as_json: bool) -> None:
     """One reference by its hash or the beginning of it."""
     found = [row for row in store.references() if row.hash.startswith(digest)]
     if len({row.hash for row in found}) != 1:
-        raise UserError(f"{digest}: {'no' if not found else 'more than one'} reference (see `driftline reference list`)")
+        raise UserError(
+            f"{digest}: {'no' if not found else 'more than one'} reference (see `driftline reference list`)"
+        )
     row, reference = found[0], decode_reference(found[0].payload)
     subjects = [
         {
@@ -130,13 +153,29 @@ def show_reference(store: Store, digest: str, *, as_json: bool) -> None:
         for place, subject in enumerate(reference.layout.subjects)
     ]  # fmt: skip
     if as_json:
-        _print_objects([{"type": "reference", "hash": row.hash, "model": row.model, "rows": row.rows, "subjects": subjects, "excluded": dict(reference.excluded), "warnings": json.loads(row.warnings)}])
+        _print_objects(
+            [
+                {
+                    "type": "reference",
+                    "hash": row.hash,
+                    "model": row.model,
+                    "rows": row.rows,
+                    "subjects": subjects,
+                    "excluded": dict(reference.excluded),
+                    "warnings": json.loads(row.warnings),
+                }
+            ]
+        )
         return
     table = _table("subject", "role", "bins", "overdispersion")
     for subject in subjects:
-        table.add_row(escape(str(subject["subject"])), str(subject["role"]), str(subject["bins"]), str(subject["overdispersion"]))
+        table.add_row(
+            escape(str(subject["subject"])), str(subject["role"]), str(subject["bins"]), str(subject["overdispersion"])
+        )
     console = Console()
-    console.print(f"{row.hash}\n{row.model}, {row.rows:,} rows, {'in time order' if reference.ordered else 'order unknown'}, from {row.source_path}")
+    console.print(
+        f"{row.hash}\n{row.model}, {row.rows:,} rows, {'in time order' if reference.ordered else 'order unknown'}, from {row.source_path}"
+    )
     console.print(table)
     for name, reason in sorted(reference.excluded.items()):
         console.print(f"left out [bold]{escape(name)}[/bold]: {escape(reason)}")
@@ -144,7 +183,7 @@ def show_reference(store: Store, digest: str, *, as_json: bool) -> None:
         console.print(f"note: {escape(note)}")
 
 
-def show_status(store: Store, models: Mapping[str, Model], *, as_json: bool, now_ms: int) -> None:
+def show_status(store: Store, models: Mapping[str, Model], *, as_json: bool) -> None:
     """Per model the state of each monitor's newest window; open alerts; partitions; what is not configured."""
     newest = [row for row in store.newest_windows() if row.model in models]
     open_alerts = [row for row in store.alerts() if row.status == "firing"]
@@ -163,22 +202,40 @@ def show_status(store: Store, models: Mapping[str, Model], *, as_json: bool, now
     console = Console()
     table = _table("model", "version", "monitor", "newest window (UTC)", "rows", "state", "status")
     for row in newest:
-        table.add_row(escape(row.model), escape(row.version or "-"), row.monitor, _minute(row.start_ms), f"{row.rows:,}", _coloured(row.state), row.status)
+        table.add_row(
+            escape(row.model),
+            escape(row.version or "-"),
+            row.monitor,
+            _minute(row.start_ms),
+            f"{row.rows:,}",
+            _coloured(row.state),
+            row.status,
+        )
     console.print(table if newest else "no windows yet")
     for alert in open_alerts:
-        console.print(f"[bold red]firing[/bold red] since {_minute(alert.starts_at_ms)} ({alert.severity}) {escape(alert.model)}: {escape(alert.text)}")
+        console.print(
+            f"[bold red]firing[/bold red] since {_minute(alert.starts_at_ms)} ({alert.severity}) {escape(alert.model)}: {escape(alert.text)}"
+        )
     behind = [state for state in partitions if state.halted]
-    console.print(f"{len(open_alerts)} alerts firing, {len(partitions)} partitions, {len(behind)} halted, {len(gaps)} gaps")
+    console.print(
+        f"{len(open_alerts)} alerts firing, {len(partitions)} partitions, {len(behind)} halted, {len(gaps)} gaps"
+    )
     for state in behind:
-        console.print(f"[bold red]halted[/bold red] {escape(state.partition.topic)}/{state.partition.partition}: {escape(state.halted or '')}")
+        console.print(
+            f"[bold red]halted[/bold red] {escape(state.partition.topic)}/{state.partition.partition}: {escape(state.halted or '')}"
+        )
     if unknown:
         console.print("events of models that are not configured (paste what you want to watch):")
         console.print("models:")
         for stranger in unknown:
-            console.print(f"  {escape(stranger.model or '(others)')}: {{reference: {{path: REFERENCE.parquet}}}}   # {stranger.records:,} events")
+            console.print(
+                f"  {escape(stranger.model or '(others)')}: {{reference: {{path: REFERENCE.parquet}}}}   # {stranger.records:,} events"
+            )
 
 
-def _status_objects(models: Mapping[str, Model], newest: Iterable[WindowRow], alerts: Iterable[AlertRow]) -> Iterable[dict[str, object]]:
+def _status_objects(
+    models: Mapping[str, Model], newest: Iterable[WindowRow], alerts: Iterable[AlertRow]
+) -> Iterable[dict[str, object]]:
     rows, firing = list(newest), list(alerts)
     for name in sorted(models):
         own = [row for row in rows if row.model == name]
@@ -199,7 +256,9 @@ def window_summary(row: WindowRow) -> dict[str, object]:
 
 def _moved(row: WindowRow) -> str:
     findings = decode_findings(row.findings)
-    said = [f for f in findings if f.state in (State.DRIFT, State.ERROR)] or [f for f in findings if f.state is State.WARNING]
+    said = [f for f in findings if f.state in (State.DRIFT, State.ERROR)] or [
+        f for f in findings if f.state is State.WARNING
+    ]
     if not said:
         return ""
     said.sort(key=lambda finding: -(finding.value or 0))
@@ -215,7 +274,9 @@ def _print_objects(items: Iterable[Mapping[str, object]]) -> None:
 def _table(*names: str) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in names:
-        table.add_column(name, justify="right" if name in ("rows", "bins", "overdispersion") else "left", overflow="fold")
+        table.add_column(
+            name, justify="right" if name in ("rows", "bins", "overdispersion") else "left", overflow="fold"
+        )
     return table
 
 

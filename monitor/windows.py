@@ -28,7 +28,9 @@ def _id_of(row: WindowRow) -> str:
 
 def window_digest(row: WindowRow, counts: bytes) -> str:
     """SHA-256 of what the window is about and its merged counts; no revision, state or way of reading enters it."""
-    head = json.dumps([DIGEST_FORMAT, row.model, row.version, row.monitor, None, row.start_ms, row.end_ms, row.reference])
+    head = json.dumps(
+        [DIGEST_FORMAT, row.model, row.version, row.monitor, None, row.start_ms, row.end_ms, row.reference]
+    )
     return hashlib.sha256(head.encode() + b"\n" + counts).hexdigest()
 
 
@@ -50,7 +52,10 @@ def judge(reference: Reference | None, profile: Profile, policy: Policy) -> dict
     if reference is None:
         unknown = Finding(subject="reference", check="reference", state=State.NOT_CONFIGURED, rows=profile.rows)
         return {monitor: [unknown] for monitor in VERSION_MONITORS}
-    return {**judge_distributions(reference, profile, policy), Monitor.QUALITY: judge_quality(reference, profile, policy)}
+    return {
+        **judge_distributions(reference, profile, policy),
+        Monitor.QUALITY: judge_quality(reference, profile, policy),
+    }
 
 
 def monitor_counts(monitor: Monitor, reference: Reference | None, profile: Profile) -> bytes:
@@ -90,7 +95,7 @@ def finish(row: WindowRow, findings: Sequence[Finding], counts: bytes) -> Window
     return replace(
         row,
         id=_id_of(row),
-        state=str(window_state(findings)),
+        state=str(window_state(findings, empty=State.NOT_CONFIGURED if row.rows else State.NO_DATA)),
         digest=window_digest(row, counts),
         marks=marks(findings),
     )

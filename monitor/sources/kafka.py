@@ -24,9 +24,15 @@ from kafka.structs import OffsetAndMetadata
 from monitor.errors import TransientError, UserError
 from monitor.ports import Assigned, Halted, PartitionId, RecordChunk, Revoked, SourceEvent, Truncated
 from monitor.sources.kafka_bounds import MAX_BATCH_BYTES, bound_legacy_formats
-from monitor.sources.kafka_records import REFUSED, BatchFetcher, Failure, LargeReadClient, finish_started_joins
+from monitor.sources.kafka_records import (
+    REFUSED,
+    UNTRUSTED,
+    BatchFetcher,
+    Failure,
+    LargeReadClient,
+    finish_started_joins,
+)
 
-_CONNECT_TIMEOUT_MS = 10_000
 _ANSWER_TIMEOUT_MS = 10_000
 _CLOSE_TIMEOUT_MS = 5_000
 _FRESH_SECONDS = 5.0  # an answer older than this proves nothing about the end of a partition
@@ -63,6 +69,7 @@ class KafkaSettings:
     topics: tuple[str, ...]
     start: str | int = "earliest"
     session_timeout_ms: int = 10_000
+    connect_timeout_ms: int = 10_000
     security: KafkaSecurity = KafkaSecurity()
     keys: bool = False
     max_batch_bytes: int = MAX_BATCH_BYTES
@@ -74,7 +81,7 @@ class KafkaSettings:
 class KafkaSource:
     """One member of a consumer group. See monitor.ports.Source.
 
-    The constructor connects: TransientError when no broker answers within 10 s, UserError when one refuses us or a topic does not exist.
+    The constructor connects: TransientError when no broker answers within `connect_timeout_ms`, UserError when one refuses us or a topic does not exist.
     While brokers are away after that, `poll` returns nothing and `caught_up` is False; the client reconnects by itself.
     """
 
@@ -247,11 +254,19 @@ class KafkaSource:
     # --- inside
 
     def _open(self) -> None:
+        clients: list[LargeReadClient] = []
+
+        def new_client(**configs: Any) -> LargeReadClient:
+            clients.append(LargeReadClient(**configs))
+            return clients[-1]
+
         try:
-            consumer = KafkaConsumer(**self._options)
-        except REFUSED as error:
-            self._refused(error)
+            consumer = KafkaConsumer(kafka_client=new_client, **self._options)
         except (ke.KafkaError, OSError) as error:
+            for client in clients:  # the failed constructor leaves its thread and sockets behind
+                client.close()
+            if isinstance(error, REFUSED):
+                self._refused(error)
             self._unreachable(error.__cause__ or error)
         try:
             self._fetcher = BatchFetcher(
@@ -289,13 +304,17 @@ class KafkaSource:
     def _settle_failures(self) -> None:
         while self._fetcher.failures:
             failure = self._fetcher.failures.popleft()
+            if self._position(failure.partition) != failure.offset:
+                continue  # a rebalance came between
             key = (failure.partition, failure.offset)
             if isinstance(failure.error, _MAYBE_PASSING):
                 self._attempts[key] = self._attempts.get(key, 0) + 1
-                if isinstance(failure.error, ke.OffsetOutOfRangeError) and self._skip_deleted(failure):
+                deleted = isinstance(failure.error, ke.OffsetOutOfRangeError) and self._skip_deleted(failure)
+                if deleted or self._attempts[key] < _ATTEMPTS:
+                    if failure.partition in self._active:
+                        with self._tolerating_loss():
+                            self._consumer.resume(failure.partition)
                     continue
-                if self._attempts[key] < _ATTEMPTS:
-                    continue  # the position has not moved: it is fetched again
             self._attempts = {k: n for k, n in self._attempts.items() if k[0] != failure.partition}
             self._halt(failure.partition, failure.offset, _text(failure.error))
 
@@ -363,7 +382,7 @@ class KafkaSource:
         return ",".join(self._settings.bootstrap_servers)
 
     def _unreachable(self, error: BaseException) -> NoReturn:
-        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        if UNTRUSTED in str(error):
             raise UserError(
                 f"source {self.name}: the certificate of Kafka at {self._address} is not trusted: {_text(error)} (set `ca_file`)"
             ) from error
@@ -419,12 +438,11 @@ def _client_options(settings: KafkaSettings) -> dict[str, Any]:
         "partition_assignment_strategy": (RoundRobinPartitionAssignor,),
         "session_timeout_ms": settings.session_timeout_ms,
         "heartbeat_interval_ms": max(1, min(3_000, settings.session_timeout_ms // 3)),
-        "bootstrap_timeout_ms": _CONNECT_TIMEOUT_MS,
+        "bootstrap_timeout_ms": settings.connect_timeout_ms,
         "metadata_max_age_ms": 60_000,
         "reconnect_backoff_max_ms": 2_000,
         "fetch_max_bytes": settings.max_fetch_bytes,
         "metrics_enabled": False,
-        "kafka_client": LargeReadClient,
     }
     return options | _security_options(settings.security)
 

@@ -42,6 +42,7 @@ REFUSED = (
     ke.KafkaConfigurationError,
 )  # fmt: skip
 """The broker answers, and waiting will not change its mind."""
+UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 
 
 class Unpacked(NamedTuple):
@@ -302,8 +303,13 @@ class BatchFetcher(Fetcher):  # type: ignore[misc]
         except (TopicAuthorizationFailedError, RetriableError):
             raise
         except Exception as error:  # noqa: BLE001  (whatever a codec's library throws concerns this partition only)
-            self.failures.append(Failure(completed_fetch.topic_partition, completed_fetch.fetched_offset, error))
+            self._fail(completed_fetch.topic_partition, completed_fetch.fetched_offset, error)
             return None
+
+    def _fail(self, partition: TopicPartition, offset: int, error: Exception) -> None:
+        """The partition waits until the source has decided; otherwise one `poll` would fetch the same offset a hundred times."""
+        self.failures.append(Failure(partition, offset, error))
+        self._subscriptions.pause(partition)
 
     def _append(self, drained: Any, part: Any, max_records: int, update_offsets: bool) -> int:
         partition, start = part.topic_partition, part.next_fetch_offset
@@ -315,7 +321,7 @@ class BatchFetcher(Fetcher):  # type: ignore[misc]
         try:
             taken = part.take(max_records)
         except Exception as error:  # noqa: BLE001  (as above)
-            self.failures.append(Failure(partition, part.next_fetch_offset, error))
+            self._fail(partition, part.next_fetch_offset, error)
             taken = []
             part.drain()
         if self._expected.get(partition) != start:
@@ -371,7 +377,8 @@ class _LargeReadManager(KafkaConnectionManager):  # type: ignore[misc]
             try:
                 return await super()._do_bootstrap(until if deadline is None else min(until, deadline))
             except KafkaTimeoutError as error:
-                if isinstance(self._connect_error, REFUSED):
+                if isinstance(self._connect_error, REFUSED) or UNTRUSTED in str(self._connect_error):
+                    assert self._connect_error is not None
                     raise self._connect_error from None
                 if deadline is not None and time.monotonic() >= deadline:
                     raise error from self._connect_error

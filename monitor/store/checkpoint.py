@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 
 from detectors.profile import Profile, decode, encode, merge
 from monitor.errors import TransientError
+from monitor.failpoints import reach
 from monitor.ports import PartitionId
 from monitor.store.engine import Database, chunks, greatest, upsert, values_of
 from monitor.store.records import (
@@ -48,6 +49,8 @@ def checkpoint(db: Database, c: Checkpoint) -> CheckpointResult:
         with db.write() as connection:
             is_new = _advance(connection, c)
             result = _store(connection, c) if is_new else CheckpointResult(late_rows={}, new_panes=0)
+            reach("before_commit")
+        reach("after_commit")
     except TransientError:
         if result is None or not _landed(db, c):
             raise

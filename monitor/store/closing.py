@@ -11,7 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from detectors.profile import Profile, decode, encode, merge
-from monitor.store.engine import BusyError, Database, chunks, columns_of, greatest, records, upsert, values_of
+from monitor.failpoints import reach
+from monitor.store import closing_statements as sql
+from monitor.store.engine import BusyError, Database, chunks, columns_of, records, upsert, values_of
 from monitor.store.records import (
     ANY,
     AlertRow,
@@ -25,7 +27,6 @@ from monitor.store.records import (
 )
 from monitor.store.tables import (
     FINAL,
-    IS_OPEN,
     alert,
     alert_state,
     model_state,
@@ -33,8 +34,6 @@ from monitor.store.tables import (
     pane,
     retraining,
     state,
-    track,
-    windows,
 )
 
 _PANES_A_BATCH = 50  # profiles held in memory while panes are made final
@@ -52,6 +51,10 @@ def closing(db: Database, model: str) -> Iterator[ClosingTransaction | None]:
         except BusyError:
             stack.close()
         yield transaction
+        if transaction is not None:
+            reach("before_close_commit")
+    if transaction is not None:
+        reach("after_close_commit")
 
 
 class ClosingTransaction:
@@ -65,48 +68,35 @@ class ClosingTransaction:
         self.state = state
         self._connection = connection
         self._locked: set[int] = set()
+        self._tracks: set[tuple[str, str]] = set()
 
     def set_frontier(self, frontier_ms: int) -> None:
-        self._set_model_state(frontier_ms=frontier_ms)
+        self._connection.execute(sql.SET_FRONTIER, {"p_model": self.model, "p_frontier": frontier_ms})
 
     def dirty_panes(self, before_start_ms: int) -> list[int]:
         """Starts of changed panes, locked: a checkpoint that touches one waits until this transaction ends and makes it dirty again."""
-        t = pane.c
-        dirty = (t.model == self.model) & IS_OPEN & t.dirty & (t.start_ms < before_start_ms)
-        statement = sa.select(t.start_ms).where(dirty).order_by(t.start_ms).with_for_update()
-        starts = list(self._connection.scalars(statement))
+        starts = list(self._connection.scalars(sql.DIRTY, {"p_model": self.model, "p_before": before_start_ms}))
         self._locked.update(starts)
         return starts
 
     def pane_rows(self, from_ms: int, before_ms: int, *, version: str | AnyVersion = ANY) -> list[PaneRows]:
         """Rows by pane, version and reference, for from_ms <= start < before_ms, sorted by start and version."""
-        t = state.c
-        key = (t.start_ms, t.version, t.reference)
-        these = (t.model == self.model) & (t.start_ms >= from_ms) & (t.start_ms < before_ms)
-        if not isinstance(version, AnyVersion):
-            these &= t.version == version
-        statement = (
-            sa.select(*key, sa.cast(sa.func.sum(t.rows), sa.BigInteger)).where(these).group_by(*key).order_by(*key)
-        )
-        found = self._connection.execute(statement)
+        given = self._given(version=version, from_ms=from_ms, before_ms=before_ms)
+        found = self._connection.execute(sql.pane_rows(frozenset(given)), given)
         return [PaneRows(start_ms=start, version=v, reference=r, rows=rows) for start, v, r, rows in found]
 
     def neighbours(
         self, first_ms: int, last_ms: int, *, version: str | AnyVersion = ANY
     ) -> tuple[int | None, int | None]:
         """Start of the last pane with rows before `first_ms` and of the first one after `last_ms`, of one version or of any."""
-        t = state.c
-        own = t.model == self.model
-        if not isinstance(version, AnyVersion):
-            own &= t.version == version
-        before = self._connection.scalar(sa.select(sa.func.max(t.start_ms)).where(own, t.start_ms < first_ms))
-        after = self._connection.scalar(sa.select(sa.func.min(t.start_ms)).where(own, t.start_ms > last_ms))
+        given = self._given(version=version)
+        statement = sql.neighbours(frozenset(given))
+        before, after = self._connection.execute(statement, given | {"p_first": first_ms, "p_last": last_ms}).one()
         return before, after
 
     def window(self, window_id: str) -> WindowRow | None:
         """The newest revision of one window, withdrawn or not."""
-        statement = sa.select(*columns_of(windows, WindowRow)).where(windows.c.id == window_id, windows.c.newest)
-        return next(iter(records(self._connection, statement, WindowRow)), None)
+        return next(iter(records(self._connection, sql.WINDOW, WindowRow, {"p_id": window_id})), None)
 
     def profiles(self, start_ms: Sequence[int]) -> dict[PaneKey, Profile]:
         """The merged profiles of the panes that start then, all in memory at once."""
@@ -130,16 +120,12 @@ class ClosingTransaction:
         Dirty ones, and those a checkpoint is writing to, are left for the next time. Panes that appear below it later are final at birth.
         """
         t = pane.c
-        clean = (t.model == self.model) & IS_OPEN & ~t.dirty & (t.start_ms < before_start_ms)
-        statement = sa.select(t.start_ms).where(clean).order_by(t.start_ms).with_for_update(skip_locked=True)
-        starts = list(self._connection.scalars(statement))
+        starts = list(self._connection.scalars(sql.CLEAN, {"p_model": self.model, "p_before": before_start_ms}))
         for some in chunks(starts, _PANES_A_BATCH):
             self._merge_state(some)
             these = (t.model == self.model) & t.start_ms.in_(some)
             self._connection.execute(sa.update(pane).where(these).values(status=FINAL))
-        self._set_model_state(
-            final_before_ms=greatest(model_state.c.final_before_ms, sa.literal(before_start_ms, sa.BigInteger))
-        )
+        self._connection.execute(sql.SET_FINAL, {"p_model": self.model, "p_before": before_start_ms})
         return len(starts)
 
     def windows(
@@ -155,35 +141,24 @@ class ClosingTransaction:
 
         Withdrawn ones only when asked for (a window that comes back needs the revision after theirs).
         """
-        t = windows.c
-        conditions = [t.model == self.model, t.newest]
-        conditions += [] if monitor is None else [t.monitor == monitor]
-        conditions += [] if isinstance(version, AnyVersion) else [t.version == version]
-        conditions += [] if from_ms is None else [t.start_ms >= from_ms]
-        conditions += [] if before_ms is None else [t.start_ms < before_ms]
-        conditions += [] if withdrawn else [~t.withdrawn]
-        statement = sa.select(*columns_of(windows, WindowRow)).where(*conditions).order_by(t.start_ms, t.decided)
-        return records(self._connection, statement, WindowRow)
+        given = self._given(monitor=monitor, version=version, from_ms=from_ms, before_ms=before_ms)
+        statement = sql.standing_windows(frozenset(given), withdrawn=withdrawn)
+        return records(self._connection, statement, WindowRow, given)
 
     def put_window(self, row: WindowRow) -> None:
         """A new revision takes the place of older ones. Where (id, revision) is there already, what may change without a new decision
         is overwritten (status, end and run, marks, withdrawn, recorded_at); state, findings and digest stay."""
-        t = windows.c
         self._add_track(row)
-        older = (t.id == row.id) & t.newest & (t.revision < row.revision)
-        self._connection.execute(sa.update(windows).where(older).values(newest=False))
-        later = sa.select(t.revision).where(t.id == row.id, t.revision > row.revision).limit(1)
-        newest = self._connection.scalar(later) is None
-        insert = upsert(self._connection, windows)
-        changeable = ("status", "end_ms", "run", "marks", "withdrawn", "recorded_at_ms")
-        statement = insert.on_conflict_do_update(
-            index_elements=[t.id, t.revision], set_={name: insert.excluded[name] for name in changeable}
-        )
+        place = {"p_id": row.id, "p_revision": row.revision}
+        if row.revision > 1:
+            self._connection.execute(sql.SUPERSEDE, place)
+        newest = self._connection.scalar(sql.LATER, place) is None
+        statement = sql.put_window(self._connection.dialect.name)
         self._connection.execute(statement, values_of(row, "decided", newest=newest))
 
     def alert_states(self) -> dict[str, str]:
-        statement = sa.select(alert_state.c.fingerprint, alert_state.c.body).where(alert_state.c.model == self.model)
-        return {row.fingerprint: row.body for row in self._connection.execute(statement)}
+        found = self._connection.execute(sql.ALERT_STATES, {"p_model": self.model})
+        return {row.fingerprint: row.body for row in found}
 
     def put_alert_state(self, fingerprint: str, model: str, body: str | None) -> None:
         """None forgets the state."""
@@ -226,8 +201,18 @@ class ClosingTransaction:
         statement = sa.select(*columns_of(retraining, RetrainingRow)).where(t.model == model)
         return records(self._connection, statement.order_by(t.recorded_at_ms, t.id), RetrainingRow)
 
-    def _set_model_state(self, **values: object) -> None:
-        self._connection.execute(sa.update(model_state).where(model_state.c.model == self.model).values(values))
+    def _given(
+        self,
+        *,
+        monitor: str | None = None,
+        version: str | AnyVersion = ANY,
+        from_ms: int | None = None,
+        before_ms: int | None = None,
+    ) -> dict[str, Any]:
+        """The conditions that are asked for, as parameters of the statements."""
+        wanted = {"p_model": self.model, "p_monitor": monitor, "p_from": from_ms, "p_before": before_ms}
+        given: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
+        return given if isinstance(version, AnyVersion) else given | {"p_version": version}
 
     def _state_rows(self, starts: Sequence[int]) -> Iterator[sa.Row[Any]]:
         t = state.c
@@ -251,14 +236,17 @@ class ClosingTransaction:
             self._connection.execute(sa.insert(state), rows)
 
     def _add_track(self, row: WindowRow) -> None:
-        key = {"model": row.model, "version": row.version, "monitor": row.monitor}
-        self._connection.execute(upsert(self._connection, track).on_conflict_do_nothing(), key)
+        key = (row.version, row.monitor)
+        if key not in self._tracks:
+            given = {"model": row.model, "version": row.version, "monitor": row.monitor}
+            self._connection.execute(sql.add_track(self._connection.dialect.name), given)
+            self._tracks.add(key)
 
 
 def _ensure(db: Database, model: str) -> None:
     # In a transaction of its own: an insert inside the closing would make other closers wait for it instead of going on.
     with db.read() as connection:
-        if connection.scalar(sa.select(model_state.c.model).where(model_state.c.model == model)) is not None:
+        if connection.scalar(sql.KNOWN, {"p_model": model}) is not None:
             return
     with db.write() as connection:
         connection.execute(upsert(connection, model_state).on_conflict_do_nothing(), {"model": model})
@@ -266,12 +254,11 @@ def _ensure(db: Database, model: str) -> None:
 
 def _locked(connection: Connection, model: str) -> ClosingTransaction | None:
     t = model_state.c
-    statement = sa.select(t.frontier_ms, t.first_pane_ms).where(t.model == model).with_for_update(skip_locked=True)
-    row = connection.execute(statement).one_or_none()
+    row = connection.execute(sql.LOCK, {"p_model": model}).one_or_none()
     if row is None:
         return None
     # Kept, because panes are pruned one day. A pane that was final at birth never held anything.
-    first_open = connection.scalar(sa.select(sa.func.min(pane.c.start_ms)).where(pane.c.model == model, IS_OPEN))
+    first_open = connection.scalar(sql.FIRST_OPEN, {"p_model": model})
     first = min((start for start in (row.first_pane_ms, first_open) if start is not None), default=None)
     if first != row.first_pane_ms:
         connection.execute(sa.update(model_state).where(t.model == model).values(first_pane_ms=first))

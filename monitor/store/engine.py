@@ -7,7 +7,7 @@ PostgreSQL: READ COMMITTED with time-outs, so that a frozen worker loses its row
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
@@ -96,7 +96,11 @@ class Database:
 
 def upsert(connection: Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
     """An INSERT with ON CONFLICT clauses in the connection's dialect: the one place where the two differ."""
-    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+    return dialect_insert(connection.dialect.name, table)
+
+
+def dialect_insert(dialect: str, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
 def greatest(left: sa.ColumnElement[Any], right: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
@@ -115,10 +119,12 @@ def values_of(record: Record, *without: str, **more: object) -> dict[str, Any]:
     return values | more
 
 
-def records(connection: Connection, statement: sa.Select[Any], record: type[R]) -> list[R]:
+def records(
+    connection: Connection, statement: sa.Select[Any], record: type[R], parameters: Mapping[str, Any] | None = None
+) -> list[R]:
     """The rows of a SELECT of `columns_of(table, record)`."""
     names = list(record.__dataclass_fields__)
-    return [record(**dict(zip(names, row, strict=True))) for row in connection.execute(statement)]
+    return [record(**dict(zip(names, row, strict=True))) for row in connection.execute(statement, parameters)]
 
 
 def chunks(keys: Sequence[K], size: int = KEYS_A_STATEMENT) -> Iterator[Sequence[K]]:

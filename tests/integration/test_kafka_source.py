@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import subprocess
 import sys
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 
 from monitor.errors import TransientError, UserError
-from monitor.ports import Assigned, Halted, PartitionId, Revoked, SourceEvent, Truncated
+from monitor.ports import Assigned, Halted, PartitionId, RecordChunk, Revoked, SourceEvent, Truncated
 from monitor.sources.kafka import KafkaSecurity, KafkaSettings, KafkaSource
 from tests.parts.broker import PASSWORD, USERNAME, Broker
 
@@ -36,6 +38,7 @@ class Member:
         self.owned: set[PartitionId] = set()
         self.events: list[SourceEvent] = []
         self.got: dict[PartitionId, list[tuple[int, bytes | None]]] = {}
+        self.chunks: list[RecordChunk] = []
 
     def step(self, timeout_seconds: float = 0.1) -> None:
         chunks = self.source.poll(1000, timeout_seconds)
@@ -50,6 +53,7 @@ class Member:
                     read = self.got.get(partition)
                     self.source.seek(partition, read[-1][0] + 1 if read else self.source.start_offset(partition))
                     self.source.resume(partition)
+        self.chunks += chunks
         for chunk in chunks:
             self.got.setdefault(chunk.partition, []).extend(zip(chunk.offsets, chunk.values, strict=True))
 
@@ -130,7 +134,7 @@ def test_a_third_member_gets_its_share_and_after_kill_9_it_returns(
         assert third.stdout.readline() in (b"2\n", b"3\n")
     finally:
         third.kill()
-        third.wait()
+        third.communicate()
     began = time.monotonic()
     until(lambda: len(a.owned) == len(b.owned) == 3 and len(a.owned | b.owned) == 6)
     assert time.monotonic() - began < 15
@@ -289,19 +293,18 @@ def test_start_policies_keys_and_null_values(broker: Broker, members: Callable[.
     partition = PartitionId(topic, 0)
     for start, wanted in (("latest", 5), (1_700_000_001_500, 2), (1_800_000_000_000, 5)):
         assert members(topic, start=start).source.start_offset(partition) == wanted
-    source = members(topic, keys=True).source
-    end = time.monotonic() + 15
-    while not source.events():
-        assert time.monotonic() < end
-        source.poll(1, 0.1)
-    source.seek(partition, 2)
-    source.resume(partition)
-    chunks = []
-    while not chunks:
-        chunks = source.poll(2, 0.5)
-    (chunk,) = chunks
-    assert (list(chunk.offsets), chunk.values, chunk.keys) == ([2, 3], [b"2", None], [b"k2", b"k3"])
-    assert chunk.timestamps_ms == [1_700_000_002_000, 1_700_000_003_000]
+    member = members(topic, keys=True, start=1_700_000_001_500)
+    member.until(lambda: member.count() == 3)
+    (chunk,) = member.chunks
+    assert (list(chunk.offsets), chunk.values, chunk.keys) == ([2, 3, 4], [b"2", None, b"4"], [b"k2", b"k3", b"k4"])
+    assert chunk.timestamps_ms == [1_700_000_002_000, 1_700_000_003_000, 1_700_000_004_000]
+
+
+def collect_what_the_client_leaks() -> None:
+    """kafka-python 3.0 drops sockets whose connection was refused; they are not to be counted against whoever is tested next."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def secured(broker: Broker, **options: Any) -> KafkaSecurity:
@@ -330,7 +333,7 @@ def test_refusals_are_one_line_with_the_place_and_the_fix(broker: Broker) -> Non
         began = time.monotonic()
         with pytest.raises(kind) as caught:
             Member(broker, options.pop("topic", topic), **options)
-        assert time.monotonic() - began < 12
+        assert time.monotonic() - began < 5
         text = str(caught.value)
         assert "\n" not in text
         assert PASSWORD not in text
@@ -348,8 +351,9 @@ def test_refusals_are_one_line_with_the_place_and_the_fix(broker: Broker) -> Non
     text = refusal(UserError, topic="no-such-topic")
     assert "no-such-topic" in text
     assert broker.address in text
-    assert "127.0.0.1:1" in refusal(TransientError, bootstrap_servers=("127.0.0.1:1",))
+    assert "127.0.0.1:1" in refusal(TransientError, bootstrap_servers=("127.0.0.1:1",), connect_timeout_ms=2000)
     assert PASSWORD not in repr(secured(broker))
+    collect_what_the_client_leaks()
 
 
 def test_an_unknown_topic_is_not_created(broker: Broker) -> None:
@@ -379,3 +383,4 @@ def test_after_kill_9_of_the_broker_reading_goes_on(broker: Broker, members: Cal
     member.until(lambda: member.count() >= 3, seconds=40)
     assert member.got[partition] == [(0, b"1"), (1, b"2"), (2, b"3")]
     member.until(lambda: member.source.caught_up(partition))
+    collect_what_the_client_leaks()

@@ -35,6 +35,7 @@ def batch_bytes(
     rows: Rows,
     codec: int = 0,
     base: int = 0,
+    *,
     producer: int = -1,
     start_ms: int = 1_700_000_000_000,
     control: bool = False,
@@ -173,10 +174,6 @@ def test_a_bomb_is_met_with_the_limit_not_with_memory(codec: int, encode: Any) -
     assert peak < 8_000_000
     assert time.monotonic() - began < 1.0
     assert decode(codec, bytes(encode(b"y" * 1_000_000)), 1_000_000) == b"y" * 1_000_000
-    for cut in (5, len(bomb) // 2):
-        with pytest.raises(Exception):  # noqa: B017  (each library has its own; the caller takes any)
-            part = opened(batch_bytes(plain(b"z" * 1000), codec)[: 61 + cut])
-            _ = part.take(1) or (_ for _ in ()).throw(CorruptRecordError())
 
 
 def test_an_old_format_bomb_is_bounded_too() -> None:
