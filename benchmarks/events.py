@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -14,13 +15,19 @@ NULLS = 0.02
 START_MS = 1_767_225_600_000
 
 
-def reference_table(rows: int = 20_000, seed: int = 1) -> pa.Table:
+def reference_table(
+    rows: int = 20_000,
+    seed: int = 1,
+    *,
+    numeric: Sequence[str] = NUMERIC,
+    categorical: Sequence[str] = CATEGORICAL,
+) -> pa.Table:
     """A reference of the same kind as the events, in time order."""
     rng = np.random.default_rng(seed)
     columns: dict[str, object] = {
-        name: pa.array(rng.normal(100, 15, rows).round(4), mask=rng.random(rows) < NULLS) for name in NUMERIC
+        name: pa.array(rng.normal(100, 15, rows).round(4), mask=rng.random(rows) < NULLS) for name in numeric
     }
-    columns |= {name: rng.choice(WORDS, rows) for name in CATEGORICAL}
+    columns |= {name: rng.choice(WORDS, rows) for name in categorical}
     return pa.table({**columns, "score": rng.random(rows)})
 
 

@@ -51,11 +51,11 @@ def at(day: int, hour: int = 0) -> int:
 
 
 FAULTS = (
-    Fault("null burst: device_score", "fraud", "device_score", ("missing",), at(5, 9), at(5, 21)),
-    Fault("shift: income +.7 sd", "churn", "income", ("distribution",), at(9), at(12)),
+    Fault("null burst", "fraud", "device_score", ("missing",), at(5, 9), at(5, 21)),
+    Fault("shift", "churn", "income", ("distribution",), at(9), at(12)),
     Fault("silent hour", "fraud", "rows", ("silence",), at(13, 14), at(13, 15)),
-    Fault("unit change: amount", "fraud", "amount", ("out_of_range", "distribution"), at(17, 6), at(18, 6)),
-    Fault("new category: plan", "churn", "plan", ("unseen",), at(21), at(24)),
+    Fault("unit change", "fraud", "amount", ("out_of_range", "distribution"), at(17, 6), at(18, 6)),
+    Fault("new category", "churn", "plan", ("unseen",), at(21), at(24)),
 )
 
 
