@@ -209,7 +209,9 @@ class _Turn:
         for version in sorted({pane.version for pane in profiles}):
             touched = sorted({pane.start_ms for pane in profiles if pane.version == version})
             self._fill_gaps(version, touched, frontier_ms or 0)
-            self._close_pools(version, touched, frontier_ms or 0)
+            self._close_pools(
+                version, touched, frontier_ms or 0, min(p.rows for k, p in profiles.items() if k.version == version)
+            )
 
     def _judge_pane(self, pane: PaneKey, profile: Profile) -> None:
         self._judge_windows(VERSION_MONITORS, pane, pane.start_ms + self._size_ms, profile)
@@ -235,7 +237,8 @@ class _Turn:
     def _put(self, row: WindowRow, findings: list[Finding]) -> None:
         """Number the revision and give the status; unchanged windows are not written again."""
         final = self._watermark is not None and row.end_ms <= self._watermark
-        known = self._tx.window(row.id)
+        is_new = self._frontier_ms is None or row.start_ms >= self._frontier_ms  # no window was ever written beyond it
+        known = None if is_new else self._tx.window(row.id)
         before = known or self._covering(row)
         if before is None:
             self._judged.append(
@@ -274,7 +277,7 @@ class _Turn:
             *dict.fromkeys(pane.start_ms for pane in self._tx.pane_rows(touched[0], touched[-1] + 1, version=version)),
             *([after] if after is not None and after < frontier_ms else []),
         ]
-        for one, other in itertools.pairwise(starts):
+        for one, other in reversed(list(itertools.pairwise(starts))):
             if other - one > self._size_ms:
                 for monitor in VERSION_MONITORS:
                     self._put_run(
@@ -299,13 +302,15 @@ class _Turn:
             return
         self._put(row, findings)
 
-    def _close_pools(self, version: str, touched: Sequence[int], frontier_ms: int) -> None:
+    def _close_pools(self, version: str, touched: Sequence[int], frontier_ms: int, least_rows: int) -> None:
         """Judge together what is too little alone; withdraw pooled windows whose panes came to be judged otherwise."""
         window = self._watched.model.window
         for monitors, min_rows in (
             ((Monitor.DATA, Monitor.PREDICTION), window.min_rows),
             ((Monitor.QUALITY,), min(window.min_rows, self._watched.policy.quality_min_rows)),
         ):
+            if least_rows >= min_rows and (self._frontier_ms is None or touched[0] >= self._frontier_ms):
+                continue  # the usual case: new panes that are enough alone, which also ends a pool before them
             from_ms = self._pool_begins(monitors[0], version, touched[0], min_rows)
             stored = [
                 row
@@ -392,7 +397,7 @@ class _Turn:
                 start_ms, start_ms + self._size_ms, self._silence(start_ms, rows, first_ms), rows[start_ms]
             )
         ends = [*starts[1:], frontier_ms] if not self._end_of_input else starts[1:]
-        for one, other in zip(starts, ends, strict=False):
+        for one, other in reversed(list(zip(starts, ends, strict=False))):
             self._judge_stretch(one + self._size_ms, other, rows, first_ms)
         if dirty and starts and dirty[0] < old_ms:
             self._withdraw_absorbed(starts[0], frontier_ms, rows)
@@ -407,12 +412,12 @@ class _Turn:
         """Panes without any row: consecutive ones with the same verdict are one row. What is judged of a silence longer than the limit holds on."""
         judged_ms = min(end_ms, start_ms + MAX_STRETCH * self._size_ms)
         verdicts = [(at, self._silence(at, per_pane, first_ms)) for at in range(start_ms, judged_ms, self._size_ms)]
-        while verdicts:
-            begin_ms, finding = verdicts[0]
-            rest = [item for item in verdicts if item[1].state != finding.state]
-            until_ms = rest[0][0] if rest else end_ms
+        changes = [place for place, (_, finding) in enumerate(verdicts) if place == 0 or finding.state != verdicts[place - 1][1].state]
+        until_ms = end_ms
+        for place in reversed(changes):  # the last first: an earlier run is shortened only when those it stood for have been looked up
+            begin_ms, finding = verdicts[place]
             self._judge_volume(begin_ms, until_ms, finding, 0)
-            verdicts = [item for item in verdicts if item[0] >= until_ms]
+            until_ms = begin_ms
 
     def _silence(self, start_ms: int, per_pane: Mapping[int, int], first_ms: int) -> Finding:
         begin_ms = max(first_ms, start_ms - VOLUME_HISTORY * self._size_ms)

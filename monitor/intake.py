@@ -72,9 +72,12 @@ class Intake:
     def __init__(self, schemas: Mapping[str, EventSchema], book: ReferenceBook, window_ms: Mapping[str, int]) -> None:
         self._codec, self._book, self._window_ms = Codec(schemas), book, window_ms
         self._fields = {
-            name: {feature.name: place for place, feature in enumerate(schema.features)} for name, schema in schemas.items()
+            name: {feature.name: place for place, feature in enumerate(schema.features)}
+            for name, schema in schemas.items()
         }
-        self.newest_ms: dict[PartitionId, int] = {}  # newest prediction seen of each partition, for the order of reading
+        self.newest_ms: dict[
+            PartitionId, int
+        ] = {}  # newest prediction seen of each partition, for the order of reading
         self.discard()
 
     def discard(self) -> None:
@@ -103,11 +106,15 @@ class Intake:
         """Take a chunk that was read at `read_ms`. Full blocks are decoded at once."""
         base = self._next_place
         self._next_place += len(chunk.values)
-        self._chunks.append((replace(chunk, values=(), keys=None), read_ms))  # where values come from, without holding them
+        self._chunks.append(
+            (replace(chunk, values=(), keys=None), read_ms)
+        )  # where values come from, without holding them
         self._bases.append(base)
         self._stamped = self._stamped or chunk.timestamps_ms is not None
         values, places = self._without_nulls(chunk.values, base)
-        for start in range(0, len(values), BLOCK_ROWS):  # a block is routed and decoded while it is in the processor's cache
+        for start in range(
+            0, len(values), BLOCK_ROWS
+        ):  # a block is routed and decoded while it is in the processor's cache
             self._gather(values[start : start + BLOCK_ROWS], places[start : start + BLOCK_ROWS])
         if self.pending_bytes > MAX_PENDING_BYTES:
             self._decode_all()
@@ -151,7 +158,9 @@ class Intake:
     def _decode_all(self) -> None:
         for hint, pending in self._pending.items():
             for start in range(0, len(pending.values), BLOCK_ROWS):
-                self._decode(hint, pending.values[start : start + BLOCK_ROWS], pending.places[start : start + BLOCK_ROWS])
+                self._decode(
+                    hint, pending.values[start : start + BLOCK_ROWS], pending.places[start : start + BLOCK_ROWS]
+                )
         self._pending.clear()
         self.pending_bytes = 0
 
@@ -232,7 +241,11 @@ class Intake:
         for version, start_ms, rows in _groups(versions, starts):
             adopted = self._book.in_force(model, version, start_ms)
             if adopted is None:
-                delta = Profile(rows=len(times) if rows is None else len(rows), counts=np.zeros(0, np.int64), sums=np.zeros(0, np.int64))
+                delta = Profile(
+                    rows=len(times) if rows is None else len(rows),
+                    counts=np.zeros(0, np.int64),
+                    sums=np.zeros(0, np.int64),
+                )
             else:
                 delta = fold(adopted.reference.layout, joined.columns(adopted.reference, self._fields[model]), rows)
             key = PaneKey(model, version, adopted.reference.hash if adopted else "", start_ms)
@@ -287,7 +300,8 @@ def _end_to_end(columns: list[Column]) -> Column:
     if len(columns) == 1:
         return columns[0]
     if isinstance(columns[0], CategoryColumn):
-        return CategoryColumn([value for column in columns for value in column.values])
+        texts = [column.values for column in columns if isinstance(column, CategoryColumn)]
+        return CategoryColumn(list(chain.from_iterable(texts)))
     numeric = [column for column in columns if isinstance(column, NumericColumn)]
     values = np.concatenate([column.values for column in numeric])
     if all(column.status is None for column in numeric):

@@ -19,6 +19,9 @@ from monitor.store import Store
 from monitor.workers import new_owner
 
 SOURCE = "replay"
+CHECKPOINT_EVENTS = (
+    200_000  # four times what a service stores at once: fewer turns of closing, and a crash loses only time
+)
 
 
 def replay(
@@ -56,7 +59,7 @@ def replay(
             runtime.new_intake,
             owner=new_owner(),
             writer=SOURCE,
-            pace=Pace(now_ms=now_ms, live=False),
+            pace=Pace(now_ms=now_ms, live=False, checkpoint_events=CHECKPOINT_EVENTS),
             telemetry=runtime.telemetry,
         )
         closer = runtime.closer(side_effects=False, decided=decided)

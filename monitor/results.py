@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -20,6 +21,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PLAIN = ("subject", "check", "state", "severity", "value", "baseline", "threshold", "unit", "p_value", "q_value", "rows",
           "smallest_visible", "since_ms")  # fmt: skip
 
+_CELLS = attrgetter(*_PLAIN)
+
 Object = dict[str, Any]
 
 
@@ -28,7 +31,7 @@ def encode_findings(findings: Sequence[Finding]) -> bytes:
 
     A column a field, so that names, states and equal numbers pack to almost nothing; columns without any value are left out.
     """
-    columns: dict[str, Sequence[Any]] = {name: [getattr(finding, name) for finding in findings] for name in _PLAIN}
+    columns: dict[str, Sequence[Any]] = dict(zip(_PLAIN, zip(*map(_CELLS, findings), strict=True), strict=False))
     columns["low"] = [finding.interval and finding.interval[0] for finding in findings]
     columns["high"] = [finding.interval and finding.interval[1] for finding in findings]
     keys = {key: None for finding in findings for key in finding.detail}
@@ -156,7 +159,7 @@ def _segment(segment: str | None) -> Object | None:
 
 
 def _rounded(column: Iterable[Any]) -> list[Any]:
-    return [float(f"{value:.6g}") if isinstance(value, float) else value for value in column]
+    return [float("%.6g" % value) if isinstance(value, float) else value for value in column]  # noqa: UP031 - twice as fast
 
 
 def _sparse(key: str, findings: Sequence[Finding]) -> list[Any]:

@@ -25,6 +25,7 @@ from kafka.errors import (
     RetriableError,
     TopicAuthorizationFailedError,
 )
+from kafka.future import Future
 from kafka.net.compat import KafkaNetClient
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
@@ -336,14 +337,38 @@ class BatchFetcher(Fetcher):  # type: ignore[misc]
 
 
 def finish_started_joins(coordinator: Any) -> None:
-    """Keep a member from forgetting a join that outlasted one `poll`.
+    """Let a join that outlasts one `poll` come to its end. kafka-python 3.0.12 loses it in two ways, both seen on a real broker:
 
-    kafka-python 3.0.12 asks `need_rejoin` anew in each poll. When the leader joins because the metadata changed, its own assignment makes
-    that reason vanish while the answer is under way; the next poll then sees nothing to do, and the revoked partitions stay unreadable for
-    ever, without an error. Started joins are marked by `rejoining`.
+    - It asks `need_rejoin` anew in each poll. When the leader joins because the metadata changed, its own assignment makes that reason
+      vanish while the answer is under way; the revoked partitions then stay unreadable for ever, without an error.
+    - A join that was answered between two polls is thrown away and sent again. From the leader that is a new rebalance for everybody,
+      so that two members with short polls may chase each other for ever.
     """
-    asked = coordinator.need_rejoin
-    coordinator.need_rejoin = lambda: coordinator.rejoining or asked()
+    need_rejoin, join = coordinator.need_rejoin, coordinator.join_group_async
+
+    async def join_group(timeout_ms: float | None = None) -> Any:
+        task = coordinator._join_task
+        if coordinator.rejoining and task is not None and task.is_done:
+            coordinator._join_task = _Answered(task)
+        return await join(timeout_ms)
+
+    coordinator.need_rejoin = lambda: coordinator.rejoining or need_rejoin()
+    coordinator.join_group_async = join_group
+
+
+class _Answered:
+    """A future that is done but does not say so before it is awaited."""
+
+    is_done = False
+
+    def __init__(self, future: Any) -> None:
+        self._future = future
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._future, name)
+
+    def __await__(self) -> Any:
+        return self._future.__await__()
 
 
 # --- larger reads ----------------------------------------------------------------------------------------------------
@@ -362,26 +387,26 @@ class _LargeReadManager(KafkaConnectionManager):  # type: ignore[misc]
         super().__init__(net, **configs)
         # 3.0.12 does not pass the consumer's own setting on to its metadata requests, so that a misspelt topic would be created
         self.cluster.config["allow_auto_create_topics"] = False
+        self._refused: Any = Future()
         self._connect_error: Exception | None = None
 
     async def _connect(self, node: Any, conn: Any, **options: Any) -> None:
         await super()._connect(node, conn, **options)
         error = conn.init_future.exception
-        if error is not None and not isinstance(self._connect_error, REFUSED):
-            self._connect_error = error
+        self._connect_error = error or self._connect_error
+        if (isinstance(error, REFUSED) or UNTRUSTED in str(error)) and not self._refused.is_done:
+            self._refused.failure(error)
 
     async def _do_bootstrap(self, deadline: float | None) -> Any:
-        """The stock one tries a wrong password until its time-out and then tells only that; here a refusal ends it within a second."""
-        while True:
-            until = time.monotonic() + 1.0
-            try:
-                return await super()._do_bootstrap(until if deadline is None else min(until, deadline))
-            except KafkaTimeoutError as error:
-                if isinstance(self._connect_error, REFUSED) or UNTRUSTED in str(self._connect_error):
-                    assert self._connect_error is not None
-                    raise self._connect_error from None
-                if deadline is not None and time.monotonic() >= deadline:
-                    raise error from self._connect_error
+        """The stock one tries a wrong password until its time-out, and tells only that; here a refusal ends it at once, with its reason."""
+        attempt, first = self.call_soon(super()._do_bootstrap, deadline), Future()
+        for future in (attempt, self._refused):
+            future.add_both(lambda _: None if first.is_done else first.success(None))
+        await first
+        try:
+            return await (self._refused if self._refused.is_done else attempt)
+        except KafkaTimeoutError as error:
+            raise error from self._connect_error
 
     async def _build_transport(self, node: Any, timeout_at: float | None = None) -> Any:
         transport = await super()._build_transport(node, timeout_at=timeout_at)

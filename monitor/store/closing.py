@@ -52,6 +52,8 @@ def closing(db: Database, model: str) -> Iterator[ClosingTransaction | None]:
             stack.close()
         yield transaction
         if transaction is not None:
+            transaction.flush()
+        if transaction is not None:
             reach("before_close_commit")
     if transaction is not None:
         reach("after_close_commit")
@@ -68,7 +70,7 @@ class ClosingTransaction:
         self.state = state
         self._connection = connection
         self._locked: set[int] = set()
-        self._tracks: set[tuple[str, str]] = set()
+        self._waiting: dict[str, WindowRow] = {}
 
     def set_frontier(self, frontier_ms: int) -> None:
         self._connection.execute(sql.SET_FRONTIER, {"p_model": self.model, "p_frontier": frontier_ms})
@@ -96,6 +98,7 @@ class ClosingTransaction:
 
     def window(self, window_id: str) -> WindowRow | None:
         """The newest revision of one window, withdrawn or not."""
+        self.flush()
         return next(iter(records(self._connection, sql.WINDOW, WindowRow, {"p_id": window_id})), None)
 
     def profiles(self, start_ms: Sequence[int]) -> dict[PaneKey, Profile]:
@@ -141,20 +144,34 @@ class ClosingTransaction:
 
         Withdrawn ones only when asked for (a window that comes back needs the revision after theirs).
         """
+        self.flush()
         given = self._given(monitor=monitor, version=version, from_ms=from_ms, before_ms=before_ms)
         statement = sql.standing_windows(frozenset(given), withdrawn=withdrawn)
         return records(self._connection, statement, WindowRow, given)
 
     def put_window(self, row: WindowRow) -> None:
         """A new revision takes the place of older ones. Where (id, revision) is there already, what may change without a new decision
-        is overwritten (status, end and run, marks, withdrawn, recorded_at); state, findings and digest stay."""
-        self._add_track(row)
-        place = {"p_id": row.id, "p_revision": row.revision}
-        if row.revision > 1:
-            self._connection.execute(sql.SUPERSEDE, place)
-        newest = self._connection.scalar(sql.LATER, place) is None
-        statement = sql.put_window(self._connection.dialect.name)
-        self._connection.execute(statement, values_of(row, "decided", newest=newest))
+        is overwritten (status, end and run, marks, withdrawn, recorded_at); state, findings and digest stay.
+        Windows wait until they are read or the transaction ends, and are then written together."""
+        if row.id in self._waiting:
+            self.flush()
+        self._waiting[row.id] = row
+
+    def flush(self) -> None:
+        """Write the windows that wait, in the order they were put."""
+        rows, self._waiting = list(self._waiting.values()), {}
+        if not rows:
+            return
+        self._add_tracks(rows)
+        again = [{"p_id": row.id, "p_revision": row.revision} for row in rows if row.revision > 1]
+        if again:
+            self._connection.execute(sql.SUPERSEDE, again)
+        newest: dict[str, int] = {}
+        for some in chunks(rows):
+            found = self._connection.execute(sql.NEWEST_OF, {"p_ids": [row.id for row in some]})
+            newest |= {found_id: revision for found_id, revision in found}
+        values = [values_of(row, "decided", newest=newest.get(row.id, 0) <= row.revision) for row in rows]
+        self._connection.execute(sql.put_window(self._connection.dialect.name), values)
 
     def alert_states(self) -> dict[str, str]:
         found = self._connection.execute(sql.ALERT_STATES, {"p_model": self.model})
@@ -235,12 +252,10 @@ class ClosingTransaction:
         if rows:
             self._connection.execute(sa.insert(state), rows)
 
-    def _add_track(self, row: WindowRow) -> None:
-        key = (row.version, row.monitor)
-        if key not in self._tracks:
-            given = {"model": row.model, "version": row.version, "monitor": row.monitor}
-            self._connection.execute(sql.add_track(self._connection.dialect.name), given)
-            self._tracks.add(key)
+    def _add_tracks(self, rows: Sequence[WindowRow]) -> None:
+        tracks = sorted({(row.model, row.version, row.monitor) for row in rows})
+        keys = [{"model": model, "version": version, "monitor": monitor} for model, version, monitor in tracks]
+        self._connection.execute(sql.add_track(self._connection.dialect.name), keys)
 
 
 def _ensure(db: Database, model: str) -> None:

@@ -36,7 +36,9 @@ WINDOW = sa.select(*columns_of(windows, WindowRow)).where(_this_window, _w.newes
 SUPERSEDE = (
     sa.update(windows).where(_this_window, _w.newest, _w.revision < sa.bindparam("p_revision")).values(newest=False)
 )
-LATER = sa.select(_w.revision).where(_this_window, _w.revision > sa.bindparam("p_revision")).limit(1)
+NEWEST_OF = (
+    sa.select(_w.id, sa.func.max(_w.revision)).where(_w.id.in_(sa.bindparam("p_ids", expanding=True))).group_by(_w.id)
+)
 CHANGEABLE = ("status", "end_ms", "run", "marks", "withdrawn", "recorded_at_ms")  # without a new decision
 
 ALERT_STATES = sa.select(alert_state.c.fingerprint, alert_state.c.body).where(alert_state.c.model == _MODEL)

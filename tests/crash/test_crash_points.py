@@ -183,7 +183,7 @@ def test_a_zombie_beside_its_successor_is_fenced_and_doubles_nothing(
     world = new_world()
     world.ingest.source.close()
     zombie = world.worker("zombie", group="before")
-    for _ in range(3):
+    for _ in range(4):
         zombie.step(0.0)
     assert zombie.owned
     assert not zombie.settled

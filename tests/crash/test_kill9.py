@@ -29,7 +29,7 @@ KILLS = int(os.environ.get("DRIFTLINE_KILLS", "20"))
 SEED = int(os.environ.get("DRIFTLINE_SEED", "1"))
 SESSION = "2s"
 TURN_SECONDS = 0.05
-RATE = 300  # events a second
+SECONDS_A_KILL = 4  # about; the events are spread over so many
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 class Producer:
     """Kafka's own console producer, fed at an even pace until `finish` gives it all that is left."""
 
-    def __init__(self, broker: Broker, topic: str, lines: list[tuple[str, bytes]]) -> None:
+    def __init__(self, broker: Broker, topic: str, lines: list[tuple[str, bytes]], seconds: float) -> None:
         self._process: subprocess.Popen[bytes] = broker.java_producer(topic)
-        self._lines, self.sent, self._begun = lines, 0, time.monotonic()
+        self._lines, self._rate = lines, len(lines) / seconds
+        self.sent, self._begun = 0, time.monotonic()
 
     def turn(self) -> None:
-        self._send(min(int((time.monotonic() - self._begun) * RATE), len(self._lines)))
+        self._send(min(int((time.monotonic() - self._begun) * self._rate), len(self._lines)))
 
     def finish(self) -> None:
         self._send(len(self._lines))
@@ -111,11 +112,11 @@ class Killer:
             self._draw()
 
     def _draw(self) -> None:
-        self._next = time.monotonic() + self.rng.uniform(0.5, 7.0)
+        self._next = time.monotonic() + self.rng.uniform(0.5, 8.0)
 
     def _replace(self, place: int) -> None:
         point = ""
-        if self.rng.random() < 0.6:
+        if self.rng.random() < 0.8:
             point = min(POINTS, key=lambda name: (self.kills[name] + list(self._points.values()).count(name), self.rng.random()))
         self.workers[place] = self.room.start("run", failpoint=f"{point}:{self.rng.choice((1, 1, 2))}" if point else "")
         if point:
@@ -158,7 +159,7 @@ def test_kills_change_nothing(world: World, broker: Broker, where: str, kills: i
     store = request.getfixturevalue("postgres_url") if where == "postgres" else ""
     topic = f"kills-{where}"
     room = world.room(broker, topic, store)
-    producer, begun = Producer(broker, topic, world.lines), time.monotonic()
+    producer, begun = Producer(broker, topic, world.lines, 20 + SECONDS_A_KILL * kills), time.monotonic()
     try:
         killer = disturbed(room, producer, kills, SEED)
         sent, seconds = producer.sent, time.monotonic() - begun
@@ -179,7 +180,7 @@ def test_kills_change_nothing(world: World, broker: Broker, where: str, kills: i
 
 def test_a_stopped_worker_that_wakes_beside_its_successor_is_fenced(world: World, broker: Broker):
     room = world.room(broker, "zombie")
-    producer = Producer(broker, "zombie", world.lines)
+    producer = Producer(broker, "zombie", world.lines, 60)
     try:
         sleeper = room.start("run")
         _produce(producer, until_stored=lambda: room.stored() > 0)

@@ -21,7 +21,12 @@ from monitor.ports import Assigned, Halted, PartitionId, RecordChunk, Revoked, S
 from monitor.sources.kafka import KafkaSecurity, KafkaSettings, KafkaSource
 from tests.parts.broker import PASSWORD, USERNAME, Broker
 
-pytestmark = pytest.mark.integration
+pytestmark = [
+    pytest.mark.integration,
+    # kafka-python drops sockets whose connection was refused
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 class Member:
@@ -71,6 +76,14 @@ class Member:
 
     def halts(self) -> list[Halted]:
         return [event for event in self.events if isinstance(event, Halted)]
+
+
+@pytest.fixture(autouse=True)
+def _dropped_sockets_are_not_counted_against_the_next_test() -> Iterator[None]:
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture
@@ -300,13 +313,6 @@ def test_start_policies_keys_and_null_values(broker: Broker, members: Callable[.
     assert chunk.timestamps_ms == [1_700_000_002_000, 1_700_000_003_000, 1_700_000_004_000]
 
 
-def collect_what_the_client_leaks() -> None:
-    """kafka-python 3.0 drops sockets whose connection was refused; they are not to be counted against whoever is tested next."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
-
-
 def secured(broker: Broker, **options: Any) -> KafkaSecurity:
     settings = {
         "protocol": "SASL_SSL",
@@ -353,7 +359,6 @@ def test_refusals_are_one_line_with_the_place_and_the_fix(broker: Broker) -> Non
     assert broker.address in text
     assert "127.0.0.1:1" in refusal(TransientError, bootstrap_servers=("127.0.0.1:1",), connect_timeout_ms=2000)
     assert PASSWORD not in repr(secured(broker))
-    collect_what_the_client_leaks()
 
 
 def test_an_unknown_topic_is_not_created(broker: Broker) -> None:
@@ -383,4 +388,3 @@ def test_after_kill_9_of_the_broker_reading_goes_on(broker: Broker, members: Cal
     member.until(lambda: member.count() >= 3, seconds=40)
     assert member.got[partition] == [(0, b"1"), (1, b"2"), (2, b"3")]
     member.until(lambda: member.source.caught_up(partition))
-    collect_what_the_client_leaks()

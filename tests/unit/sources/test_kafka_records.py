@@ -236,3 +236,5 @@ def test_kafka_python_still_has_what_we_rely_on() -> None:
     assert issubclass(KafkaSSLTransport, KafkaTCPTransport)
     assert "while self.need_rejoin()" in inspect.getsource(BaseCoordinator.join_group_async)
     assert "self.rejoining = True" in inspect.getsource(BaseCoordinator.join_group_async)
+    assert "self._join_task is None or self._join_task.is_done" in inspect.getsource(BaseCoordinator.join_group_async)
+    assert "await self.join_group_async(" in inspect.getsource(BaseCoordinator.ensure_active_group_async)
