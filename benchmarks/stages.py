@@ -93,7 +93,8 @@ def verdicts(folder: Path, *, quick: bool) -> list[Figure]:
 
 def _bare_decoder() -> Callable[[bytes], object]:
     features = msgspec.defstruct(
-        "Features", [(name, float | None, None) for name in NUMERIC] + [(name, str | None, None) for name in CATEGORICAL]
+        "Features",
+        [(name, float | None, None) for name in NUMERIC] + [(name, str | None, None) for name in CATEGORICAL],
     )
     event = msgspec.defstruct("Event", [("id", str), ("ts", str), ("features", features)])
     return msgspec.json.Decoder(event).decode

@@ -156,6 +156,7 @@ class _Turn:
         self._frontier_ms = tx.state.frontier_ms
         self.decisions: list[Decision] = []
         self._judged: list[tuple[WindowRow, list[Finding], bool]] = []
+        self._touched_ms = FOREVER_MS  # the first pane that changed
         self._silent: set[int] = set()  # starts of the runs of silence found in this turn
         self._lengthened: list[WindowRow] = []  # what runs of empty windows, told of before, stand for now besides
 
@@ -163,6 +164,7 @@ class _Turn:
         dirty = self._tx.dirty_panes(self._before_ms)
         more = len(dirty) > PANES_A_TRANSACTION
         dirty = dirty[:PANES_A_TRANSACTION]
+        self._touched_ms = dirty[0] if dirty else self._touched_ms
         frontier_ms = self._next_frontier(dirty, more)
         if not dirty and frontier_ms == self._frontier_ms:
             return 0, False
@@ -262,9 +264,9 @@ class _Turn:
         """The single window that a stored run of empty ones has stood for so far, if this row begins inside a run."""
         if self._in_order(row) or row.end_ms - row.start_ms != row.run * self._size_ms:
             return None
-        begin_ms, _ = self._tx.neighbours(
-            row.start_ms, row.start_ms, version=ANY if row.monitor == Monitor.VOLUME else row.version
-        )
+        version = ANY if row.monitor == Monitor.VOLUME else row.version
+        first_ms = min(row.start_ms, self._touched_ms)  # what lies before has the runs that its panes ask for
+        begin_ms, _ = self._tx.neighbours(first_ms, first_ms, version=version)
         empty = self._tx.windows(monitor=row.monitor, version=row.version, from_ms=begin_ms, before_ms=row.start_ms)
         runs = [known for known in empty if known.run > 1 and known.end_ms > row.start_ms]
         return expand(runs[-1])[(row.start_ms - runs[-1].start_ms) // self._size_ms] if runs else None

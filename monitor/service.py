@@ -36,6 +36,7 @@ CLOSE_EVERY_MS = 1_000
 PRUNE_EVERY_MS = 3_600_000
 DRAIN_PATIENCE_SECONDS = 300
 IDLE_SECONDS = 0.2
+OUTBOX_RETRY_SECONDS = 5.0
 FINISH_TRIES = 50
 
 
@@ -107,14 +108,19 @@ class Service:
             self.stop.wait(timeout_seconds)
 
     def _try(self, act: Callable[[], object], operation: str) -> None:
-        """Transient trouble is for the next turn; it shows in the probes until an act succeeds."""
+        """Transient trouble is for the next turn; it shows in the probes until an act succeeds. The log tells its beginning and its end."""
+        trouble = self.heartbeat.trouble
         try:
             act()
             self.heartbeat.trouble = None
         except TransientError as error:
             self.heartbeat.trouble = f"{operation}: {error}"
             self.runtime.telemetry.store_failed(operation)
-            log.warning("out of reach, trying again", operation=operation, error=str(error))
+            if trouble is None:
+                log.warning("out of reach, trying again", operation=operation, error=str(error))
+            return
+        if trouble is not None:
+            log.info("in reach again", operation=operation)
 
     def _all_stored(self, targets: Mapping[Ingest, dict[PartitionId, int]]) -> bool:
         """A last checkpoint that was refused, or whose database is away, is read again: only what is stored counts."""
@@ -202,14 +208,16 @@ class Service:
         self._threads.append(thread)
 
     def _send(self, sender: Sender) -> None:
+        wait_seconds = IDLE_SECONDS
         while not self.stop.is_set():
             try:
-                sent = sender.send_due()
+                if not sender.send_due():
+                    self.stop.wait(IDLE_SECONDS)
+                wait_seconds = IDLE_SECONDS
             except TransientError as error:
-                log.warning("outbox out of reach, trying again", error=str(error))
-                sent = 0
-            if not sent:
-                self.stop.wait(IDLE_SECONDS)
+                wait_seconds = min(2 * wait_seconds, OUTBOX_RETRY_SECONDS)
+                log.warning("outbox out of reach, trying again", wait_seconds=wait_seconds, error=str(error))
+                self.stop.wait(wait_seconds)
         sender.close(patience_seconds=2.0)
 
     def _drain(self) -> None:

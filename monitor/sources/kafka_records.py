@@ -416,20 +416,19 @@ class _LargeReadManager(KafkaConnectionManager):  # type: ignore[misc]
 
 
 def _receive(sock: Any, *, once: bool) -> tuple[bytes, Exception | None]:
+    """What came before the end of a connection counts: a broker says why it refuses us and hangs up. (The stock transport drops it.)"""
     parts: list[bytes] = []
     error: Exception | None = None
-    while True:
+    while error is None and not (once and parts):
         try:
             data = sock.recv(_READ_BYTES)
         except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             break
         except Exception as failed:  # noqa: BLE001  (as the stock transport: the connection ends, the client goes on)
             error = KafkaConnectionError(failed)
-            break
-        if not data:
-            error = KafkaConnectionError("socket disconnected")
-            break
-        parts.append(data)
-        if once:
-            break
-    return (parts[0] if len(parts) == 1 else b"".join(parts)), error
+        else:
+            parts.append(data)
+            if not data:
+                error = KafkaConnectionError("socket disconnected")
+    received = parts[0] if len(parts) == 1 else b"".join(parts)
+    return received, None if received else error  # the next read meets the end again

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -121,12 +122,12 @@ def source(rig: Rig) -> Iterator[Source]:
     source.close()
 
 
-_OWNED: dict[int, set[PartitionId]] = {}
+_OWNED: weakref.WeakKeyDictionary[Source, set[PartitionId]] = weakref.WeakKeyDictionary()
 
 
 def owned(source: Source) -> set[PartitionId]:
     """What the source's events so far say is ours."""
-    held = _OWNED.setdefault(id(source), set())
+    held = _OWNED.setdefault(source, set())
     for event in source.events():
         if isinstance(event, Assigned):
             held |= event.partitions

@@ -29,7 +29,7 @@ KILLS = int(os.environ.get("DRIFTLINE_KILLS", "20"))
 SEED = int(os.environ.get("DRIFTLINE_SEED", "1"))
 SESSION = "2s"
 TURN_SECONDS = 0.05
-SECONDS_A_KILL = 4  # about; the events are spread over so many
+SECONDS_A_KILL = 3  # about; the events are spread over so many
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Killer:
             self._draw()
 
     def _draw(self) -> None:
-        self._next = time.monotonic() + self.rng.uniform(0.5, 8.0)
+        self._next = time.monotonic() + self.rng.uniform(0.3, 6.0)
 
     def _replace(self, place: int) -> None:
         point = ""

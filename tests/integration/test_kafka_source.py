@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 import subprocess
 import sys
 import time
 import uuid
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,12 +19,7 @@ from monitor.ports import Assigned, Halted, PartitionId, RecordChunk, Revoked, S
 from monitor.sources.kafka import KafkaSecurity, KafkaSettings, KafkaSource
 from tests.parts.broker import PASSWORD, USERNAME, Broker
 
-pytestmark = [
-    pytest.mark.integration,
-    # kafka-python drops sockets whose connection was refused
-    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = pytest.mark.integration
 
 
 class Member:
@@ -76,14 +69,6 @@ class Member:
 
     def halts(self) -> list[Halted]:
         return [event for event in self.events if isinstance(event, Halted)]
-
-
-@pytest.fixture(autouse=True)
-def _dropped_sockets_are_not_counted_against_the_next_test() -> Iterator[None]:
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
 
 
 @pytest.fixture

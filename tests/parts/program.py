@@ -126,7 +126,11 @@ class Room:
 
     def stored(self) -> int:
         """Records whose offsets are stored."""
-        return sum(state.next_offset or 0 for state in self.partitions())
+        return sum(self.offsets())
+
+    def offsets(self) -> list[int]:
+        """Stored offsets by partition."""
+        return [state.next_offset or 0 for state in sorted(self.partitions(), key=lambda state: state.partition)]
 
     def close(self) -> None:
         for worker in self._workers:

@@ -1,0 +1,122 @@
+"""The broker, then the database is away for a while, while events are produced: the workers go on by themselves, and nothing shows in the results.
+
+DRIFTLINE_OUTAGE_SECONDS (15) is how long.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kafka import KafkaProducer
+
+from tests.parts.broker import Broker
+from tests.parts.census import MODEL, Census, census
+from tests.parts.postgres import Server
+from tests.parts.program import Key, Room, judged, kafka, until
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # sockets that kafka-python's producer loses
+]
+
+OUTAGE_SECONDS = float(os.environ.get("DRIFTLINE_OUTAGE_SECONDS", "15"))
+LEAD_SECONDS = 4.0  # of events before each outage
+BACK_SECONDS = 60.0  # a part being back, everything must have been read and stored by then (a checkpoint is due every 30 s)
+
+
+@pytest.fixture(scope="module")
+def rows() -> Census:
+    return census(20_000, rows_a_day=1_000)
+
+
+@pytest.fixture(scope="module")
+def plain(rows: Census, tmp_path_factory: pytest.TempPathFactory) -> dict[Key, Any]:
+    folder = tmp_path_factory.mktemp("plain")
+    rows.write_lines(folder / "events.jsonl")
+    return judged(Room(folder, {MODEL: rows.model()}).run("replay", "events.jsonl", "--json").stdout)
+
+
+class Producing(threading.Thread):
+    """kafka-python's producer, idempotent and patient, spreads the events over before, during and after the outages."""
+
+    def __init__(self, broker: Broker, topic: str, rows: Census) -> None:
+        super().__init__(name="producing", daemon=True)
+        self._lines, self._topic = rows.lines(), topic
+        self._producer = KafkaProducer(
+            bootstrap_servers=broker.address, linger_ms=20, compression_type="lz4", max_block_ms=600_000, delivery_timeout_ms=600_000
+        )
+        self._pending: list[Any] = []
+
+    def run(self) -> None:
+        begun, seconds = time.monotonic(), 2 * OUTAGE_SECONDS + 3 * LEAD_SECONDS
+        for place, (key, line) in enumerate(self._lines):
+            due = begun + seconds * place / len(self._lines)
+            if (wait := due - time.monotonic()) > 0.01:
+                time.sleep(wait)
+            self._pending.append(self._producer.send(self._topic, line, key=key.encode()))
+
+    def finish(self) -> int:
+        """Every record is acknowledged; how many."""
+        self.join(2 * OUTAGE_SECONDS + 120)
+        assert not self.is_alive()
+        self._producer.flush(timeout=120)
+        assert all(future.succeeded() for future in self._pending)
+        self._producer.close()
+        return len(self._pending)
+
+
+@contextmanager
+def away(part: Broker | Server) -> Iterator[None]:
+    """Ended at once, as by a power cut, and started again on its data when the block ends."""
+    part.kill() if isinstance(part, Broker) else part.stop()
+    try:
+        yield
+    finally:
+        part.start()
+
+
+def test_broker_and_database_are_away_one_after_the_other(
+    broker: Broker, postgres: Server, rows: Census, plain: dict[Key, Any], tmp_path: Path
+):
+    broker.create_topic("away", 6)
+    room = Room(tmp_path, {MODEL: rows.model()}, kafka(broker, "away", session="6s"), postgres.create_database())
+    room.run("db", "upgrade")
+    workers = [room.start("run"), room.start("run")]
+    producing = Producing(broker, "away", rows)
+    try:
+        until(lambda: len({state.owner for state in room.partitions()} - {None}) == 2, 60, "both own partitions")
+        producing.start()
+        took = []
+        for part in (broker, postgres):
+            time.sleep(LEAD_SECONDS)
+            before = room.offsets()
+            assert sum(before) > 0
+            with away(part):
+                time.sleep(OUTAGE_SECONDS)
+                assert all(worker.running for worker in workers)
+            moved = lambda before=before: all(map(int.__gt__, room.offsets(), before))
+            took.append(until(moved, BACK_SECONDS, "every partition is read and stored on"))
+        events = producing.finish()
+        took.append(until(lambda: room.stored() == events == rows.rows, BACK_SECONDS, "everything is stored"))
+        closed = len(room.results())
+        assert [worker.stop() for worker in workers] == [0, 0]
+        room.catch_up()
+        assert room.results() == plain
+    finally:
+        room.close()
+    assert closed > 0
+    for worker in workers:
+        assert worker.events("in reach again")
+        assert [line for line in worker.text.splitlines() if not line.startswith("{")] == []  # no traceback, only log
+        assert "Traceback" not in worker.text
+    print(f"\n{events:,} events, each part away for {OUTAGE_SECONDS:.0f} s, {len(plain)} windows identical, {closed} of them judged before the end")
+    print("stored on {:.1f} s after the broker was back, {:.1f} s after the database; all {:.1f} s after the last event".format(*took))
