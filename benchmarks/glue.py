@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def by_hand(folder: Path, broker: Broker, *, quick: bool) -> list[Figure]:
     """The glue and Driftline on one topic with one model and hourly windows of 1,000 rows, both with all windows judged."""
-    count = 30_000 if quick else 100_000
+    count = 75_000 if quick else 160_000
     fill(broker, "by-hand", events(count, step_ms=3_600))
     settings = KafkaSettings(bootstrap_servers=(broker.address,), group_id="ours", topics=("by-hand",))
     runtime = start(configure(folder, 1))

@@ -30,7 +30,7 @@ KINDS = 40  # different deltas, so that no two models and no two checkpoints are
 
 def growth(folder: Path, *, quick: bool) -> list[Figure]:
     """A stretch of a simulated day, its figures times the rest of it."""
-    models, hours = (25, 1) if quick else (500, 1)
+    models, hours = (10, 1) if quick else (500, 1)
     runtime = start(configure(folder, models, numeric=NUMERIC, categorical=CATEGORICAL))
     database = sqlite3.connect(folder / "driftline.db")
     try:

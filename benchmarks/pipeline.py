@@ -26,7 +26,7 @@ CODEC = "lz4"
 
 def from_memory(folder: Path, *, quick: bool) -> list[Figure]:
     """From the embedded log."""
-    count = 150_000 if quick else 400_000
+    count = 100_000 if quick else 400_000
     figures = []
     for models in (1, 500):
         values = events(count, models=models, step_ms=3_000_000 // count)  # within one hour, however many
@@ -42,7 +42,7 @@ def from_kafka(folder: Path, broker: Broker, *, quick: bool) -> list[Figure]:
     """From a real broker through kafka-python, 12 partitions."""
     from monitor.sources.kafka import KafkaSettings, KafkaSource
 
-    count = 150_000 if quick else 400_000
+    count = 100_000 if quick else 400_000
     figures = []
     for models in (1, 500):
         topic = f"predictions-{models}"

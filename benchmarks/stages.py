@@ -26,7 +26,7 @@ SCIPY_ROWS = 10_000
 
 def decode_and_fold(folder: Path, *, quick: bool) -> list[Figure]:
     """Decoding against what msgspec and the standard library need for the same bytes, and folding as a share of it."""
-    count, repeats = (20_480, 3) if quick else (51_200, 7)
+    count, repeats = (10_240, 3) if quick else (51_200, 7)
     reference, schema = one_model(folder)
     values = events(count)
     codec = Codec({"m0": schema})

@@ -46,6 +46,8 @@ def replay(
         raise UserError(f"{tables[0]}: tables and event files are replayed apart (run replay once for each kind)")
     if tables and model is None:
         raise UserError(f"{tables[0]}: a table needs --model NAME (whose predictions are its rows?)")
+    if model is not None and model not in config.models:
+        raise UserError(f"--model {model}: not configured (configured: {', '.join(sorted(config.models))})")
     source_config = FileSource.model_validate(
         {"paths": [str(file) for file in files], **({"format": "table", "model": model} if tables else {})},
         strict=False,

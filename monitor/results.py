@@ -36,8 +36,9 @@ def encode_findings(findings: Sequence[Finding]) -> bytes:
     columns["high"] = [finding.interval and finding.interval[1] for finding in findings]
     keys = {key: None for finding in findings for key in finding.detail}
     # Which findings have a key is kept too: None is a value ("there is no such figure"), not the same as no key.
-    details = {key: _sparse(key, findings) for key in keys}
-    kept = {name: _rounded(column) for name, column in columns.items() if any(value is not None for value in column)}
+    digits = _SixDigits()
+    details = {key: _sparse(key, findings, digits) for key in keys}
+    kept = {name: _rounded(column, digits) for name, column in columns.items() if any(value is not None for value in column)}
     body = msgspec.json.encode({"count": len(findings), "columns": kept, "details": details})
     return _MAGIC + zlib.compress(body, 6)
 
@@ -158,14 +159,22 @@ def _segment(segment: str | None) -> Object | None:
     return None if not segment else msgspec.json.decode(segment, type=dict[str, Any])
 
 
-def _rounded(column: Iterable[Any]) -> list[Any]:
-    return [float("%.6g" % value) if isinstance(value, float) else value for value in column]  # noqa: UP031 - twice as fast
+class _SixDigits(dict[float, float]):
+    """Float -> the same with 6 significant digits. Most figures of a window are one of a few (0, 1, a threshold), so each is rounded once."""
+
+    def __missing__(self, value: float) -> float:
+        self[value] = rounded = float("%.6g" % value)  # noqa: UP031 - twice as fast
+        return rounded
 
 
-def _sparse(key: str, findings: Sequence[Finding]) -> list[Any]:
+def _rounded(column: Iterable[Any], digits: _SixDigits) -> list[Any]:
+    return [digits[value] if type(value) is float else value for value in column]
+
+
+def _sparse(key: str, findings: Sequence[Finding], digits: _SixDigits) -> list[Any]:
     """[places, values] of the findings that have `key`; places None when all have it."""
     places = [i for i, finding in enumerate(findings) if key in finding.detail]
-    values = _rounded(findings[i].detail[key] for i in places)
+    values = _rounded((findings[i].detail[key] for i in places), digits)
     return [None if len(places) == len(findings) else places, values]
 
 

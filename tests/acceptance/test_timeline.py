@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from parts.world import CONFIG, HOUR, T0, World, hour_of_events, write_reference
 
+from detectors.finding import Finding, Severity, State
+from detectors.judge import Policy
 from monitor.adoption import adopt
 from monitor.commands import objects
 from monitor.store import AlertRow, WindowRow
@@ -187,7 +189,7 @@ def test_a_pool_is_withdrawn_when_late_rows_make_a_pane_enough_alone(small: Worl
 
 def test_a_late_pane_joins_the_pool_it_would_have_been_in(tmp_path: Path) -> None:
     """A pool that ended too small is not carved in stone: rows in any order, the same pools."""
-    parts = [hour_of_events(hour, rows) for hour, rows in ((0, 30), (1, 30), (3, 30), (6, 120), (7, 120))]
+    parts = [hour_of_events(hour, rows) for hour, rows in ((0, 30), (1, 30), (3, 30), (6, 30), (7, 120))]
     found = []
     for name, order in (("ordered", (0, 1, 2, 3, 4)), ("late", (0, 1, 3, 2, 4))):
         (tmp_path / name).mkdir()
@@ -242,6 +244,27 @@ def test_late_rows_split_a_silence(world: World) -> None:
     assert volume[33] == volume[34] == ("no_data", 0, 2), "a model that has paused before may do it again"
     assert len(volume) == 5
     assert len(world.windows("volume")) == len({row.start_ms for row in world.windows("volume")})
+
+
+def test_a_silence_that_takes_in_another_leaves_no_window_twice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Late rows change the verdict on what comes after them. The rule of this test is simple: after a busy hour all silence is drift."""
+
+    def verdict(rows: int, history: Sequence[int], policy: Policy, *, window_ms: int) -> Finding:
+        running = next((i for i, count in enumerate(reversed(history)) if count), len(history))
+        bad = not rows and (running == 0 or max(history) > 200)
+        state = State.DRIFT if bad else State.NO_DATA if not rows else State.OK
+        return Finding(subject="rows", check="silence", state=state, severity=Severity.CRITICAL if bad else None, rows=rows)
+
+    monkeypatch.setattr("monitor.close.judge_silence", verdict)
+    world.live(range(3))
+    world.turn(6.1)
+    silent = lambda: [(r.start_ms - T0) // HOUR for r in world.windows("volume") if r.state == "drift"]
+    assert silent() == [3]
+    world.send(hour_of_events(1, 120, seed=6))
+    world.turn(6.2)
+    assert silent() == [3, 4, 5]
+    starts = [row.start_ms for row in world.windows("volume")]
+    assert len(starts) == len(set(starts)) == 6
 
 
 def test_every_silent_window_is_told_once(world: World) -> None:

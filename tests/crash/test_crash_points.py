@@ -243,8 +243,9 @@ def test_records_of_an_older_claim_are_not_taken_for_the_new_one(
     world = new_world()
     world.ingest.source.close()
     one = world.worker("one")
-    for _ in range(3):
+    for _ in range(5):
         one.step(0.0)
+    assert not one.settled
     world.store.claim("live", [world.partition(0)], "somebody", world.clock())
     source = one.source
     real = source.poll
@@ -261,6 +262,39 @@ def test_records_of_an_older_claim_are_not_taken_for_the_new_one(
     assert finished(world, one) == undisturbed
     assert total_rows(world) == len(EVENTS)
     assert not world.store.gaps()
+
+
+def test_an_assignment_that_is_told_twice_doubles_nothing(
+    new_world: Callable[[], World], undisturbed: dict[Any, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kafka's client may skip the revocation when it was away for long."""
+    small_steps(monkeypatch)
+    world = new_world()
+    for _ in range(5):
+        world.ingest.step(0.0)
+    assert not world.ingest.settled
+    world.ingest.source._events.append(Assigned(frozenset(world.ingest.owned)))
+    world.ingest.step(0.0)
+    assert finished(world, world.ingest) == undisturbed
+    assert total_rows(world) == len(EVENTS)
+
+
+def test_what_was_dropped_no_longer_counts_as_read_to_the_end(new_world: Callable[[], World]) -> None:
+    """Else the clock would go on over records that are not stored yet, and close their windows."""
+    world = new_world()
+    away = Away(world.store)
+    world.ingest.source.close()
+    ingest = world.worker(store=away)  # type: ignore[arg-type]
+    for _ in range(4):
+        ingest.step(0.0)
+    world.send(EVENTS[:4])
+    world.clock.ms += 500
+    ingest.step(0.0)
+    assert any(owned.caught_up_ms != owned.stored_caught_up_ms for owned in ingest.owned.values())
+    away.away = True
+    with pytest.raises(TransientError):
+        ingest.checkpoint()
+    assert all(owned.caught_up_ms == owned.stored_caught_up_ms for owned in ingest.owned.values())
 
 
 class BrokenClosing(Exception):

@@ -126,11 +126,7 @@ class Room:
 
     def stored(self) -> int:
         """Records whose offsets are stored."""
-        return sum(self.offsets())
-
-    def offsets(self) -> list[int]:
-        """Stored offsets by partition."""
-        return [state.next_offset or 0 for state in sorted(self.partitions(), key=lambda state: state.partition)]
+        return sum(state.next_offset or 0 for state in self.partitions())
 
     def close(self) -> None:
         for worker in self._workers:
