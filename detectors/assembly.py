@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import repeat
+from typing import overload
 
 from detectors.finding import Finding, Severity, State
 
@@ -16,22 +17,52 @@ _PUT = {field.name: getattr(Finding, field.name).__set__ for field in fields(Fin
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FindingColumns:
-    """Fields of findings, an entry for each; all but `subject` may be endless."""
+    """Fields of findings, an entry for each."""
 
     subject: Sequence[str]
-    check: Iterable[str]
-    state: Iterable[State]
-    severity: Iterable[Severity | None]
-    value: Iterable[float | None]
-    interval: Iterable[tuple[float, float] | None]
-    baseline: Iterable[float | None]
-    threshold: Iterable[float | None]
-    unit: Iterable[str]
-    p_value: Iterable[float | None]
-    q_value: Iterable[float | None]
-    rows: Iterable[int]
-    smallest_visible: Iterable[float | None]
-    detail: Iterable[Detail]
+    check: Sequence[str]
+    state: Sequence[State]
+    severity: Sequence[Severity | None]
+    value: Sequence[float | None]
+    interval: Sequence[tuple[float, float] | None]
+    baseline: Sequence[float | None]
+    threshold: Sequence[float | None]
+    unit: Sequence[str]
+    p_value: Sequence[float | None]
+    q_value: Sequence[float | None]
+    rows: Sequence[int]
+    smallest_visible: Sequence[float | None]
+    detail: Sequence[Detail]
+
+
+class Findings(Sequence[Finding]):
+    """Findings that are still columns. Most windows are healthy and only stored: their findings are made when somebody looks at one."""
+
+    def __init__(self, columns: FindingColumns) -> None:
+        self.columns = columns
+        self._made: list[Finding] | None = None
+
+    def __len__(self) -> int:
+        return len(self.columns.subject)
+
+    @overload
+    def __getitem__(self, place: int) -> Finding: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Finding]: ...
+    def __getitem__(self, place: int | slice) -> Finding | list[Finding]:
+        if self._made is None:
+            self._made = findings(self.columns)
+        return self._made[place]
+
+    def __iter__(self) -> Iterator[Finding]:
+        return iter(self[:])
+
+
+def states_of(found: Sequence[Finding]) -> set[State]:
+    """The states present, without making findings that are not there yet."""
+    if isinstance(found, Findings):
+        return set(found.columns.state)
+    return {finding.state for finding in found}
 
 
 def findings(columns: FindingColumns) -> list[Finding]:

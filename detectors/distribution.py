@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -165,22 +164,23 @@ def _findings(window: _Window, part: _Measured, corrected: _Corrected, details: 
             states[k] = State.WARNING
             details[k]["reason"] = _why_warning(window.reference, bool(evidence[k]), bool(effect[k]))
     visible = resemblance.smallest_visible(seen.noise, part.nu, part.tolerated, level / corrected.family)
+    count = len(states)
     return findings(
         FindingColumns(
             subject=[window.plan.names[i] for i in part.judged.tolist()],
-            check=repeat(CHECK),
+            check=[CHECK] * count,
             state=states,
             severity=severities,
             value=seen.effect.tolist(),
-            interval=zip(seen.low.tolist(), seen.high.tolist(), strict=True),
-            baseline=repeat(0.0),
+            interval=list(zip(seen.low.tolist(), seen.high.tolist(), strict=True)),
+            baseline=[0.0] * count,
             threshold=threshold.tolist(),
-            unit=repeat("sd"),
+            unit=["sd"] * count,
             p_value=part.p.tolist(),
             q_value=q.tolist(),
             rows=part.rows.astype(np.int64).tolist(),
             smallest_visible=visible.tolist(),
-            detail=details,
+            detail=list(details),
         )
     )
 

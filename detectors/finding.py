@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -61,7 +61,6 @@ class Finding:
     detail: Mapping[str, float | int | str | None] = field(default_factory=dict)
 
 
-def window_state(findings: Iterable[Finding], *, empty: State = State.NO_DATA) -> State:
-    """The first state present, in the order of State; `empty` when there is no finding."""
-    present = {finding.state for finding in findings}
+def window_state(present: Collection[State], *, empty: State = State.NO_DATA) -> State:
+    """A window's state from those of its findings: the first that is present, in the order of State; `empty` when there is none."""
     return next((state for state in State if state in present), empty)

@@ -45,12 +45,22 @@ def fold(layout: Layout, columns: Sequence[Column], rows: NDArray[np.int64] | No
     profile = Profile(rows=size, counts=np.zeros(layout.size, np.int64), sums=np.zeros(len(layout.numeric), np.int64))
     if size == 0:
         return profile
+    where = _run(rows, size)
     if texts:
-        _fold_categories(layout, texts, rows, profile.counts)
+        _fold_categories(layout, texts, where, profile.counts)
     for start in range(0, size if numbers else 0, _SLICE_ROWS):
-        part: slice | NDArray[np.int64] = slice(start, min(start + _SLICE_ROWS, size))
-        _fold_numbers(layout, numbers, part if rows is None else rows[part], profile)
+        stop = min(start + _SLICE_ROWS, size)
+        part = slice(where.start + start, where.start + stop) if isinstance(where, slice) else where[start:stop]
+        _fold_numbers(layout, numbers, part, profile)
     return profile
+
+
+def _run(rows: NDArray[np.int64] | None, size: int) -> slice | NDArray[np.int64]:
+    """The rows as a slice where they follow each other, as the rows of a pane mostly do: cutting is cheaper than picking."""
+    first = 0 if rows is None else int(rows[0])
+    if rows is None or (int(rows[-1]) - first == size - 1 and bool((rows[1:] - rows[:-1] == 1).all())):
+        return slice(first, first + size)
+    return rows
 
 
 def merge(a: Profile, b: Profile) -> Profile:
@@ -104,14 +114,14 @@ def _fixed_point(layout: Layout, matrix: NDArray[np.float64]) -> NDArray[np.int6
 
 
 def _fold_categories(
-    layout: Layout, columns: list[CategoryColumn], rows: NDArray[np.int64] | None, counts: NDArray[np.int64]
+    layout: Layout, columns: list[CategoryColumn], where: slice | NDArray[np.int64], counts: NDArray[np.int64]
 ) -> None:
     cells: list[int] = []
     weights: list[int] = []
-    places = None if rows is None else rows.tolist()
+    places: list[int] = [] if isinstance(where, slice) else where.tolist()
     lookups = (cell_of for cell_of in layout.cell_of if cell_of is not None)
     for column, cell_of in zip(columns, lookups, strict=True):
-        values = column.values if places is None else map(column.values.__getitem__, places)
+        values = column.values[where] if isinstance(where, slice) else map(column.values.__getitem__, places)
         tally = Counter(values)
         cells.extend(map(cell_of.__getitem__, tally))
         weights.extend(tally.values())

@@ -7,15 +7,15 @@ because faults are plain when they are there, and a healthy model has hundreds o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from detectors.assembly import FindingColumns, findings
+from detectors.assembly import FindingColumns, Findings
 from detectors.finding import Finding, Severity, State
 from detectors.plan import Plan, plan_of
 from detectors.policy import Policy
@@ -49,7 +49,7 @@ class _Bounds:
     thresholds: tuple[float, ...]
 
 
-def judge_quality(reference: Reference, profile: Profile, policy: Policy) -> list[Finding]:
+def judge_quality(reference: Reference, profile: Profile, policy: Policy) -> Sequence[Finding]:
     """`missing` (null or nan), `absent`, `invalid`, and `out_of_range` or `unseen`, for every subject of the layout, constant ones too.
 
     Shares are of all rows. Nothing for a profile without rows; below `quality_min_rows` all are insufficient_data.
@@ -99,7 +99,7 @@ def _judge(bounds: _Bounds, hits: Floats, n: int, policy: Policy) -> _Judged:
     )
 
 
-def _findings(bounds: _Bounds, judged: _Judged, n: int) -> list[Finding]:
+def _findings(bounds: _Bounds, judged: _Judged, n: int) -> Findings:
     states: list[State] = [State.OK] * len(judged.share)
     severities: list[Severity | None] = [None] * len(judged.share)
     for i in np.flatnonzero(judged.evidence | (judged.effect & (judged.p <= WARNING_P))).tolist():
@@ -107,22 +107,23 @@ def _findings(bounds: _Bounds, judged: _Judged, n: int) -> list[Finding]:
         if states[i] is State.DRIFT:
             critical = judged.share[i] - bounds.baseline[i] > CRITICAL_SHARE
             severities[i] = Severity.CRITICAL if critical else Severity.WARNING
-    return findings(
+    count = len(states)
+    return Findings(
         FindingColumns(
             subject=bounds.subjects,
             check=bounds.checks,
             state=states,
             severity=severities,
             value=judged.share.tolist(),
-            interval=zip(judged.low.tolist(), judged.high.tolist(), strict=True),
+            interval=list(zip(judged.low.tolist(), judged.high.tolist(), strict=True)),
             baseline=bounds.baselines,
             threshold=bounds.thresholds,
-            unit=repeat("share"),
+            unit=["share"] * count,
             p_value=judged.p.tolist(),
             q_value=judged.q.tolist(),
-            rows=repeat(n),
+            rows=[n] * count,
             smallest_visible=judged.visible.tolist(),
-            detail=({} for _ in states),
+            detail=[{} for _ in states],
         )
     )
 

@@ -16,7 +16,7 @@ from detectors.layout import Layout
 from detectors.profile import Profile
 
 
-class ReferenceRefused(ValueError):  # noqa: N818 - the name callers catch says what happened
+class ReferenceRefused(ValueError):
     """The table cannot be a reference. The message says why and what to do, on one line."""
 
 

@@ -13,57 +13,20 @@ from dataclasses import dataclass, field, replace
 
 from alerts import incident, lifecycle, retraining, routing
 from alerts.lifecycle import AlertState, Observation, Signal, Subject, Transition
+from detectors.assembly import states_of
 from detectors.finding import Finding, State
 from detectors.sentences import sentence
 from monitor.config import Model
 from monitor.results import alert_object, encode_findings, retraining_object
 from monitor.store import AlertRow, ClosingTransaction, OutboxRow, RetrainingRow, WindowRow
-from monitor.windows import key
 
 NOTIFICATION_LIFE_MS = 3 * 86_400_000
 ALERTS_A_MESSAGE = 100
 TARGET = "retraining:"  # before the name of a retraining target where receivers are named
 FAULT_MONITORS = ("quality", "volume")
 
-Judged = tuple[
-    WindowRow, list[Finding], bool
-]  # the window, its findings, and whether it follows on all that was folded
-
-
-@dataclass(slots=True)
-class Standing:
-    """Where one subject of the model stands, with the incident its episode belongs to."""
-
-    subject: Subject
-    state: AlertState
-    incident: str = ""
-
-    def encode(self) -> str:
-        s = self.subject
-        return json.dumps([s.version, s.monitor, s.subject, s.check, lifecycle.encode_state(self.state), self.incident])
-
-    @classmethod
-    def decode(cls, model: str, text: str) -> Standing:
-        version, monitor, subject, check, state, incident_id = json.loads(text)
-        whole = Subject(model=model, version=version, segment=None, monitor=monitor, subject=subject, check=check)
-        return cls(whole, lifecycle.decode_state(state), incident_id)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Alerting:
-    """What to do with transitions. `replay` and simulations have no side effects: alerts are stored, nobody is told, nothing is requested."""
-
-    receivers: Sequence[str] = ()
-    routes: Sequence[routing.Route] = ()
-    policy: lifecycle.Policy = field(default_factory=lifecycle.Policy)
-    side_effects: bool = True
-
-    def fold(
-        self, tx: ClosingTransaction, model: Model, judged: Sequence[Judged], now_ms: int
-    ) -> list[WindowRow | AlertRow | RetrainingRow]:
-        """Write the windows, then what follows from them; everything decided, in order. Runs inside the closer's transaction."""
-        turn = _Fold(self, tx, model, now_ms)
-        written: list[WindowRow | AlertRow | RetrainingRow] = []
+# the window, its findings, and whether it follows on all that was folded
+Judged = tuple[WindowRow, Sequence[Finding], bool]
         revised: list[WindowRow] = []
         for row, findings, in_order in judged:
             if in_order:
@@ -94,6 +57,8 @@ class _Fold:
             for mark, s in self._standing.items()
             if (s.subject.version or "", s.subject.monitor) == (row.version, row.monitor)
         }
+        if not troubled and State.DRIFT not in states_of(findings):
+            return
         seen = {
             self._mark(row, f.subject, f.check): f
             for f in findings
@@ -135,8 +100,10 @@ class _Fold:
             for transition in lifecycle.difference(emitted, transitions):
                 self._emit(mark, standing, transition)
 
-    def dated(self, row: WindowRow, findings: list[Finding]) -> list[Finding]:
+    def dated(self, row: WindowRow, findings: Sequence[Finding]) -> Sequence[Finding]:
         """The findings, with `since` where they drift: the start of the episode that runs, or of the window where it is of another."""
+        if State.DRIFT not in states_of(findings):
+            return findings
         out = []
         for finding in findings:
             if finding.state is State.DRIFT:
@@ -316,7 +283,8 @@ def _observation(row: WindowRow, finding: Finding | None) -> Observation:
 
 def _remembered(row: WindowRow, marks: Mapping[str, object], name: str) -> Observation:
     drift, blind = marks["drift"], marks["blind"]
-    assert isinstance(drift, dict) and isinstance(blind, str | list)
+    assert isinstance(drift, dict)
+    assert isinstance(blind, str | list)
     end_ms = row.start_ms + (row.end_ms - row.start_ms) // row.run
     signal = Signal.DRIFT if name in drift else Signal.UNKNOWN if blind == "*" or name in blind else Signal.CLEAN
     check, subject = _split(name)
@@ -339,4 +307,4 @@ def _transition(row: AlertRow) -> Transition:
     )  # fmt: skip
 
 
-__all__ = ["Alerting", "key", "retraining_message"]
+__all__ = ["Alerting", "Judged", "retraining_message"]

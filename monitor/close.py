@@ -15,7 +15,7 @@ from detectors.finding import Finding, Monitor
 from detectors.judge import Policy
 from detectors.profile import Profile, merge
 from detectors.volume import judge_silence
-from monitor.alerting import Alerting
+from monitor.alerting import Alerting, Judged
 from monitor.clocks import Clock, PartitionClock, model_watermark
 from monitor.config import Model
 from monitor.panes import PaneCount, Run, correction_horizon_ms, pane_start, pooled_runs
@@ -155,7 +155,7 @@ class _Turn:
         self._book = closer.book()
         self._frontier_ms = tx.state.frontier_ms
         self.decisions: list[Decision] = []
-        self._judged: list[tuple[WindowRow, list[Finding], bool]] = []
+        self._judged: list[Judged] = []
         self._touched_ms = FOREVER_MS  # the first pane that changed
         self._silent: set[int] = set()  # starts of the runs of silence found in this turn
         self._lengthened: list[WindowRow] = []  # what runs of empty windows, told of before, stand for now besides
@@ -228,7 +228,9 @@ class _Turn:
             row = self._row(monitor, pane.version, pane.start_ms, end_ms, profile.rows, pane.reference)
             self._put(finish(row, found[monitor], monitor_counts(monitor, reference, profile)), found[monitor])
 
-    def _row(self, monitor: Monitor, version: str, start_ms: int, end_ms: int, rows: int, reference: str) -> WindowRow:
+    def _row(  # noqa: PLR0917  the fields of a window, in their order
+        self, monitor: Monitor, version: str, start_ms: int, end_ms: int, rows: int, reference: str
+    ) -> WindowRow:
         adopted = self._book.in_force(self._watched.model.name, version, start_ms) if reference else None
         return WindowRow(
             id="", model=self._watched.model.name, version=version, monitor=str(monitor), start_ms=start_ms, end_ms=end_ms, state="",
@@ -236,7 +238,7 @@ class _Turn:
             findings=b"", marks="", recorded_at_ms=self._closer.now_ms(),
         )  # fmt: skip
 
-    def _put(self, row: WindowRow, findings: list[Finding]) -> None:
+    def _put(self, row: WindowRow, findings: Sequence[Finding]) -> None:
         """Number the revision and give the status; unchanged windows are not written again."""
         final = self._watermark is not None and row.end_ms <= self._watermark
         is_new = self._frontier_ms is None or row.start_ms >= self._frontier_ms  # no window was ever written beyond it
@@ -414,9 +416,15 @@ class _Turn:
         """Panes without any row: consecutive ones with the same verdict are one row. What is judged of a silence longer than the limit holds on."""
         judged_ms = min(end_ms, start_ms + MAX_STRETCH * self._size_ms)
         verdicts = [(at, self._silence(at, per_pane, first_ms)) for at in range(start_ms, judged_ms, self._size_ms)]
-        changes = [place for place, (_, finding) in enumerate(verdicts) if place == 0 or finding.state != verdicts[place - 1][1].state]
+        changes = [
+            place
+            for place, (_, finding) in enumerate(verdicts)
+            if place == 0 or finding.state != verdicts[place - 1][1].state
+        ]
         until_ms = end_ms
-        for place in reversed(changes):  # the last first: an earlier run is shortened only when those it stood for have been looked up
+        for place in reversed(
+            changes
+        ):  # the last first: an earlier run is shortened only when those it stood for have been looked up
             begin_ms, finding = verdicts[place]
             self._judge_volume(begin_ms, until_ms, finding, 0)
             until_ms = begin_ms

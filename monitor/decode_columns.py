@@ -65,7 +65,9 @@ class FeatureColumns:
         except TypeError:  # there is a Marker in one of them
             numbers = iter([numeric_column(cells) for cells in numeric])
         features = [
-            next(numbers) if kind == "numeric" else CategoryColumn(_texts_of_booleans(cells) if kind == "boolean" else cells)
+            next(numbers)
+            if kind == "numeric"
+            else CategoryColumn(_texts_of_booleans(cells) if kind == "boolean" else cells)
             for kind, cells in zip(self._kinds, columns, strict=True)
         ]
         return (*features, *numbers)

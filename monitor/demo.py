@@ -162,7 +162,9 @@ def _close(ingest: Ingest, closer: Closer) -> None:
 
 
 def _report(console: Console, found: Found, events: int, took_seconds: float) -> int:
-    table = Table(title="injected against found (UTC)", box=None, header_style="bold", title_justify="left", pad_edge=False)
+    table = Table(
+        title="injected against found (UTC)", box=None, header_style="bold", title_justify="left", pad_edge=False
+    )
     for name in ("fault", "model", "injected", "found", "by", "severity"):
         table.add_column(name, overflow="fold", no_wrap=name != "by")
     missed = 0

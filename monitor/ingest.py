@@ -58,7 +58,15 @@ class Ingest:
     """One consumer of one source. `step` does a bounded piece of work and never blocks longer than about the poll's time-out."""
 
     def __init__(
-        self, source: Source, store: Store, new_intake: Callable[[], Intake], *, owner: str, writer: str, pace: Pace, telemetry: Telemetry
+        self,
+        source: Source,
+        store: Store,
+        new_intake: Callable[[], Intake],
+        *,
+        owner: str,
+        writer: str,
+        pace: Pace,
+        telemetry: Telemetry,
     ) -> None:
         self.source, self._store, self._new_intake = source, store, new_intake
         self._owner, self._writer, self._pace, self._telemetry = owner, writer, pace, telemetry
@@ -171,10 +179,19 @@ class Ingest:
             case Revoked(partitions):
                 self._let_go(partitions)
             case Halted(partition, offset, reason):
-                log.error("partition halted", source=self.source.name, topic=partition.topic, partition=partition.partition, offset=offset, reason=reason)
+                log.error(
+                    "partition halted",
+                    source=self.source.name,
+                    topic=partition.topic,
+                    partition=partition.partition,
+                    offset=offset,
+                    reason=reason,
+                )
                 if partition in self.owned:
                     with suppress(FencedError):  # then it is its new owner's business
-                        self._store.halt(self.source.name, partition, self.owned[partition].epoch, f"offset {offset}: {reason}")
+                        self._store.halt(
+                            self.source.name, partition, self.owned[partition].epoch, f"offset {offset}: {reason}"
+                        )
             case Truncated(partition, wanted, available):
                 if partition in self.owned:
                     self._gap(partition, wanted, available, "records were deleted before they were read")
@@ -297,9 +314,24 @@ class Ingest:
             self._gap(partition, start, end, "offsets are missing")
 
     def _gap(self, partition: PartitionId, start: int, end: int, reason: str) -> None:
-        log.error("gap", source=self.source.name, topic=partition.topic, partition=partition.partition, start=start, end=end, reason=reason)
+        log.error(
+            "gap",
+            source=self.source.name,
+            topic=partition.topic,
+            partition=partition.partition,
+            start=start,
+            end=end,
+            reason=reason,
+        )
         self._gaps.append(
-            GapRow(source=self.source.name, topic=partition.topic, partition=partition.partition, from_offset=start, to_offset=end, reason=reason)
+            GapRow(
+                source=self.source.name,
+                topic=partition.topic,
+                partition=partition.partition,
+                from_offset=start,
+                to_offset=end,
+                reason=reason,
+            )
         )
 
     def _note_caught_up(self, now_ms: int) -> None:
@@ -341,8 +373,12 @@ class Ingest:
             deltas=harvest.deltas,
             quarantine=[
                 QuarantineRow(
-                    source=self.source.name, topic=bad.partition.topic, partition=bad.partition.partition,
-                    offset=bad.offset, reason=str(bad.reason), detail=bad.detail,
+                    source=self.source.name,
+                    topic=bad.partition.topic,
+                    partition=bad.partition.partition,
+                    offset=bad.offset,
+                    reason=str(bad.reason),
+                    detail=bad.detail,
                 )
                 for bad in harvest.quarantine
             ],
@@ -383,7 +419,9 @@ class Ingest:
         self._failures += 1
         self._retry_ms = self._pace.now_ms() + wait_ms
         self._telemetry.store_failed()
-        log.warning("store or broker out of reach, trying again", source=self.source.name, wait_ms=wait_ms, error=str(error))
+        log.warning(
+            "store or broker out of reach, trying again", source=self.source.name, wait_ms=wait_ms, error=str(error)
+        )
         self._paused = True
         for partition in self.owned:
             self.source.pause(partition)

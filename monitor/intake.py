@@ -22,7 +22,6 @@ from monitor.clocks import Clock
 from monitor.codec import Codec
 from monitor.event_schema import EventSchema
 from monitor.events import Block, EventBatch, Reason
-from monitor.panes import pane_start
 from monitor.ports import PartitionId, RecordChunk
 from monitor.references import ReferenceBook
 from monitor.store import PaneKey
@@ -262,8 +261,10 @@ def _groups(versions: list[str], starts: NDArray[np.int64]) -> list[tuple[str, i
     codes = np.fromiter((code[version] for version in versions), np.int64, len(versions))
     groups: list[tuple[str, int, NDArray[np.int64] | None]] = []
     for start in np.unique(starts):
-        for place in np.unique(codes[starts == start]):
-            groups.append((names[int(place)], int(start), np.flatnonzero((starts == start) & (codes == place))))
+        groups += [
+            (names[int(place)], int(start), np.flatnonzero((starts == start) & (codes == place)))
+            for place in np.unique(codes[starts == start])
+        ]
     return groups
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from detectors.assembly import Findings
 from detectors.finding import Finding, Severity, State
 from detectors.sentences import sentence
 from monitor.store.records import AlertRow, QuarantineRow, RetrainingRow, WindowRow
@@ -31,14 +32,16 @@ def encode_findings(findings: Sequence[Finding]) -> bytes:
 
     A column a field, so that names, states and equal numbers pack to almost nothing; columns without any value are left out.
     """
-    columns: dict[str, Sequence[Any]] = dict(zip(_PLAIN, zip(*map(_CELLS, findings), strict=True), strict=False))
-    columns["low"] = [finding.interval and finding.interval[0] for finding in findings]
-    columns["high"] = [finding.interval and finding.interval[1] for finding in findings]
-    keys = {key: None for finding in findings for key in finding.detail}
+    columns, intervals, found = _columns(findings)
+    columns["low"] = [interval and interval[0] for interval in intervals]
+    columns["high"] = [interval and interval[1] for interval in intervals]
+    keys = {key: None for detail in found for key in detail}
     # Which findings have a key is kept too: None is a value ("there is no such figure"), not the same as no key.
     digits = _SixDigits()
-    details = {key: _sparse(key, findings, digits) for key in keys}
-    kept = {name: _rounded(column, digits) for name, column in columns.items() if any(value is not None for value in column)}
+    details = {key: _sparse(key, found, digits) for key in keys}
+    kept = {
+        name: _rounded(column, digits) for name, column in columns.items() if any(value is not None for value in column)
+    }
     body = msgspec.json.encode({"count": len(findings), "columns": kept, "details": details})
     return _MAGIC + zlib.compress(body, 6)
 
@@ -171,11 +174,24 @@ def _rounded(column: Iterable[Any], digits: _SixDigits) -> list[Any]:
     return [digits[value] if type(value) is float else value for value in column]
 
 
-def _sparse(key: str, findings: Sequence[Finding], digits: _SixDigits) -> list[Any]:
+def _columns(
+    findings: Sequence[Finding],
+) -> tuple[dict[str, Sequence[Any]], Sequence[Any], Sequence[Mapping[str, Any]]]:
+    """Field -> column, the intervals, and the details; straight from the columns where findings have not been made of them yet."""
+    if isinstance(findings, Findings):
+        made = findings.columns
+        plain: dict[str, Sequence[Any]] = {name: getattr(made, name) for name in _PLAIN if name != "since_ms"}
+        return {**plain, "since_ms": ()}, made.interval, made.detail
+    cells = zip(*map(_CELLS, findings), strict=True)
+    intervals, details = [finding.interval for finding in findings], [finding.detail for finding in findings]
+    return dict(zip(_PLAIN, cells, strict=False)), intervals, details
+
+
+def _sparse(key: str, details: Sequence[Mapping[str, Any]], digits: _SixDigits) -> list[Any]:
     """[places, values] of the findings that have `key`; places None when all have it."""
-    places = [i for i, finding in enumerate(findings) if key in finding.detail]
-    values = _rounded((findings[i].detail[key] for i in places), digits)
-    return [None if len(places) == len(findings) else places, values]
+    places = [i for i, detail in enumerate(details) if key in detail]
+    values = _rounded((details[i][key] for i in places), digits)
+    return [None if len(places) == len(details) else places, values]
 
 
 def _unsparse(details: Mapping[str, Sequence[Any]], count: int) -> list[Object]:

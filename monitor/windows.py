@@ -7,6 +7,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
+from detectors.assembly import states_of
 from detectors.finding import Finding, Monitor, Severity, State, window_state
 from detectors.judge import Policy, judge_distributions, judge_quality
 from detectors.profile import Profile
@@ -47,7 +50,7 @@ def expand(row: WindowRow) -> list[WindowRow]:
     return singles
 
 
-def judge(reference: Reference | None, profile: Profile, policy: Policy) -> dict[Monitor, list[Finding]]:
+def judge(reference: Reference | None, profile: Profile, policy: Policy) -> dict[Monitor, Sequence[Finding]]:
     """The findings of every monitor of a version over one profile; a version without a reference is `not_configured`."""
     if reference is None:
         unknown = Finding(subject="reference", check="reference", state=State.NOT_CONFIGURED, rows=profile.rows)
@@ -59,15 +62,19 @@ def judge(reference: Reference | None, profile: Profile, policy: Policy) -> dict
 
 
 def monitor_counts(monitor: Monitor, reference: Reference | None, profile: Profile) -> bytes:
-    """The merged counts that a monitor's digest covers, in subject order: features for data, predictions for prediction, all for quality."""
-    parts = [profile.rows.to_bytes(8, "little")]
-    if reference is not None:
+    """The merged counts that a monitor's digest covers, in subject order: of features for data, of predictions for prediction, all for quality.
+
+    Which cell is whose follows from the reference, whose hash is in the digest too.
+    """
+    rows = profile.rows.to_bytes(8, "little")
+    if reference is None:
+        return rows
+    counts = profile.counts
+    if monitor is not Monitor.QUALITY:
         layout = reference.layout
-        for place, subject in enumerate(layout.subjects):
-            if monitor is Monitor.QUALITY or (subject.role == "feature") == (monitor is Monitor.DATA):
-                parts.append(subject.name.encode() + b"\0")
-                parts.append(profile.counts[layout.offsets[place] : layout.offsets[place + 1]].astype("<i8").tobytes())
-    return b"".join(parts)
+        feature = np.array([subject.role == "feature" for subject in layout.subjects])
+        counts = counts[feature[layout.subject_of] == (monitor is Monitor.DATA)]
+    return rows + counts.astype("<i8").tobytes()
 
 
 def volume_counts(rows: int) -> bytes:
@@ -76,10 +83,15 @@ def volume_counts(rows: int) -> bytes:
 
 def marks(findings: Sequence[Finding]) -> str:
     """What the alert life cycle needs of a window without decoding its findings: who drifts, how badly, and who could not be judged."""
-    drift = {key(f): str(f.severity or Severity.WARNING) for f in findings if f.state is State.DRIFT}
-    blind = sorted(key(f) for f in findings if f.state in BLIND)
-    everyone = bool(findings) and len(blind) == len(findings)
-    return json.dumps({"drift": drift, "blind": "*" if everyone or not findings else blind}, separators=(",", ":"))
+    states = states_of(findings)
+    drift = (
+        {key(f): str(f.severity or Severity.WARNING) for f in findings if f.state is State.DRIFT}
+        if State.DRIFT in states
+        else {}
+    )
+    blind = sorted(key(f) for f in findings if f.state in BLIND) if BLIND & states else []
+    everyone = states <= BLIND  # also where there is no finding at all
+    return json.dumps({"drift": drift, "blind": "*" if everyone else blind}, separators=(",", ":"))
 
 
 BLIND = frozenset({State.INSUFFICIENT_DATA, State.NO_DATA, State.NOT_CONFIGURED, State.STALE, State.ERROR})
@@ -95,7 +107,7 @@ def finish(row: WindowRow, findings: Sequence[Finding], counts: bytes) -> Window
     return replace(
         row,
         id=_id_of(row),
-        state=str(window_state(findings, empty=State.NOT_CONFIGURED if row.rows else State.NO_DATA)),
+        state=str(window_state(states_of(findings), empty=State.NOT_CONFIGURED if row.rows else State.NO_DATA)),
         digest=window_digest(row, counts),
         marks=marks(findings),
     )

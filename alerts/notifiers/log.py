@@ -17,7 +17,7 @@ class LogNotifier:
     def __init__(self, logger: structlog.typing.FilteringBoundLogger | None = None) -> None:
         self._log: structlog.typing.FilteringBoundLogger = logger or structlog.get_logger("driftline.alerts")
 
-    def send(self, message_id: str, body: bytes, attempted_at_ms: int) -> Outcome:  # noqa: ARG002 - the port's
+    def send(self, message_id: str, body: bytes, attempted_at_ms: int) -> Outcome:
         message = json.loads(body)
         data = dict(message["data"])
         alerts = data.pop("alerts", [])

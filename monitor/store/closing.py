@@ -169,7 +169,7 @@ class ClosingTransaction:
         newest: dict[str, int] = {}
         for some in chunks(rows):
             found = self._connection.execute(sql.NEWEST_OF, {"p_ids": [row.id for row in some]})
-            newest |= {found_id: revision for found_id, revision in found}
+            newest.update((window_id, revision) for window_id, revision in found)
         values = [values_of(row, "decided", newest=newest.get(row.id, 0) <= row.revision) for row in rows]
         self._connection.execute(sql.put_window(self._connection.dialect.name), values)
 

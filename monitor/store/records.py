@@ -8,9 +8,35 @@ from enum import Enum
 from typing import NamedTuple
 
 from detectors.profile import Profile
-from monitor.clocks import Clock as Clock  # part of what a checkpoint holds
+from monitor.clocks import Clock
 from monitor.errors import DriftlineError, FencedError
 from monitor.ports import PartitionId
+
+__all__ = [
+    "ANY",
+    "AlertRow",
+    "AnyVersion",
+    "Checkpoint",
+    "CheckpointResult",
+    "Claim",
+    "Clock",
+    "FROM_THE_BEGINNING_MS",
+    "GapRow",
+    "ModelState",
+    "OutboxRow",
+    "PaneKey",
+    "PaneRows",
+    "PaneSummary",
+    "PartitionState",
+    "PartitionsFencedError",
+    "Progress",
+    "QuarantineRow",
+    "ReferenceRow",
+    "RetrainingRow",
+    "StaleReferences",
+    "UnconfiguredRow",
+    "WindowRow",
+]
 
 FROM_THE_BEGINNING_MS = -(2**62)  # a model's first reference is in force for every event there may be
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from parts.world import hour_of_events, write_reference
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +56,9 @@ def make_world(folder: Path, config: str = CONFIG) -> Path:
     write_reference(folder / "reference.parquet", rows=1_500)
     (folder / "driftline.yaml").write_text(config)
     events = [value for hour in range(4) for value in hour_of_events(hour, shift=1.2 if hour == 1 else 0.0)]
-    (folder / "events.jsonl").write_bytes(b"\n".join([*events, b"{broken", hour_of_events(0, 1, model="nobody")[0]]) + b"\n")
+    (folder / "events.jsonl").write_bytes(
+        b"\n".join([*events, b"{broken", hour_of_events(0, 1, model="nobody")[0]]) + b"\n"
+    )
     return folder
 
 
@@ -106,7 +109,9 @@ def test_replay_prints_the_objects_of_the_contract_in_the_order_decided(world: P
 
 def test_windows(ran: Path) -> None:
     windows = objects(ran, "windows", "churn", "--monitor", "data")
-    assert [(w["monitor"], w["rows"], w["state"]) for w in windows] == [("data", 120, s) for s in ("ok", "drift", "ok", "ok")]
+    assert [(w["monitor"], w["rows"], w["state"]) for w in windows] == [
+        ("data", 120, s) for s in ("ok", "drift", "ok", "ok")
+    ]
     assert list(windows[0]) == WINDOW_KEYS
     assert len(objects(ran, "windows", "--monitor", "data", "--since", "2026-01-05T02:00:00Z")) == 2
     shown = driftline(ran, "windows").stdout
@@ -245,7 +250,9 @@ def test_a_read_only_database(ran: Path, tmp_path: Path) -> None:
 
 
 def test_an_unreachable_postgresql(world: Path) -> None:
-    config = CONFIG.replace("sqlite:///driftline.db", "postgresql+psycopg://nobody:hidden-word@127.0.0.1:9/none?connect_timeout=3")
+    config = CONFIG.replace(
+        "sqlite:///driftline.db", "postgresql+psycopg://nobody:hidden-word@127.0.0.1:9/none?connect_timeout=3"
+    )
     (world / "driftline.yaml").write_text(config)
     done = driftline(world, "status")
     refused(done, "127.0.0.1")
@@ -264,7 +271,12 @@ def test_an_unreachable_broker(world: Path) -> None:
 def test_the_broken_pipe_of_a_reader_that_left(ran: Path) -> None:
     command = f"{sys.executable} -m monitor windows --json | head -n 1"
     done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", command], cwd=ran, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60
+        ["bash", "-o", "pipefail", "-c", command],
+        cwd=ran,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert "Traceback" not in done.stderr
     assert len(done.stdout.splitlines()) == 1

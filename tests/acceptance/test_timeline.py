@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from parts.world import CONFIG, HOUR, T0, World, hour_of_events, write_reference
 
 from detectors.finding import Finding, Severity, State
 from detectors.judge import Policy
 from monitor.adoption import adopt
 from monitor.commands import objects
 from monitor.store import AlertRow, WindowRow
+from parts.world import CONFIG, HOUR, T0, World, hour_of_events, write_reference
 
 SMALL = CONFIG.replace("min_rows: 100, max: 12h", "min_rows: 100, max: 4h")
 
@@ -196,7 +196,8 @@ def test_a_late_pane_joins_the_pool_it_would_have_been_in(tmp_path: Path) -> Non
         world = World(tmp_path / name, SMALL)
         for place, part in enumerate(order):
             world.send(parts[part])
-            world.turn(8 + place / 10)
+            world.turn(8 + place / 2)
+            world.turn(8 + place / 2 + 0.2)
         world.finish()
         found.append(world.digests())
         world.close()
@@ -212,10 +213,18 @@ def test_a_silent_hour_is_critical_once(world: World) -> None:
     world.turn(33.1)
     world.live([33, 34, 35])
     volume = {span: state for span, state in states(world, "volume", "").items() if span[0] >= 29}
-    assert volume == {(29, 30): "ok", (30, 31): "drift", (31, 32): "drift", (32, 33): "drift", **{(h, h + 1): "ok" for h in (33, 34, 35)}}
+    assert volume == {
+        (29, 30): "ok",
+        (30, 31): "drift",
+        (31, 32): "drift",
+        (32, 33): "drift",
+        **{(h, h + 1): "ok" for h in (33, 34, 35)},
+    }
     assert told(world, "volume") == [("firing", False, 30, 31, None), ("resolved", False, 30, 35, 31)]
     assert [row.severity for row in world.alerts() if row.monitor == "volume"] == ["critical", "critical"]
-    assert len([row for row in world.store.windows("churn", "volume") if row.state == "drift"]) == 1, "stored as one run"
+    assert len([row for row in world.store.windows("churn", "volume") if row.state == "drift"]) == 1, (
+        "stored as one run"
+    )
     ids = [row.id for row in world.windows("volume")]
     assert len(set(ids)) == len(ids)
 
@@ -238,7 +247,11 @@ def test_late_rows_split_a_silence(world: World) -> None:
     world.send(hour_of_events(32, 20))
     world.turn(35.2)
     world.turn(35.3)
-    volume = {(r.start_ms - T0) // HOUR: (r.state, r.rows, r.revision) for r in world.windows("volume") if r.start_ms >= T0 + 30 * HOUR}
+    volume = {
+        (r.start_ms - T0) // HOUR: (r.state, r.rows, r.revision)
+        for r in world.windows("volume")
+        if r.start_ms >= T0 + 30 * HOUR
+    }
     assert volume[30] == volume[31] == ("drift", 0, 1)
     assert volume[32] == ("ok", 20, 2)
     assert volume[33] == volume[34] == ("no_data", 0, 2), "a model that has paused before may do it again"
@@ -253,7 +266,9 @@ def test_a_silence_that_takes_in_another_leaves_no_window_twice(world: World, mo
         running = next((i for i, count in enumerate(reversed(history)) if count), len(history))
         bad = not rows and (running == 0 or max(history) > 200)
         state = State.DRIFT if bad else State.NO_DATA if not rows else State.OK
-        return Finding(subject="rows", check="silence", state=state, severity=Severity.CRITICAL if bad else None, rows=rows)
+        return Finding(
+            subject="rows", check="silence", state=state, severity=Severity.CRITICAL if bad else None, rows=rows
+        )
 
     monkeypatch.setattr("monitor.close.judge_silence", verdict)
     world.live(range(3))
@@ -291,7 +306,7 @@ def test_a_gap_of_a_version_is_no_data(world: World) -> None:
     assert states(world, "data", "1") == {(0, 1): "ok", (1, 2): "no_data", (2, 3): "no_data", (3, 4): "ok"}
     assert states(world, "data", "2") == {(1, 2): "ok", (2, 3): "ok"}
     assert len([r for r in world.store.windows("churn", "data") if r.state == "no_data"]) == 1, "stored as one run"
-    assert {state for state in states(world, "volume", "").values()} == {"ok"}, "the model was never silent"
+    assert set(states(world, "volume", "").values()) == {"ok"}, "the model was never silent"
 
 
 def test_no_gap_is_filled_before_its_time(world: World) -> None:
@@ -311,7 +326,13 @@ def test_late_rows_in_a_gap_of_a_version(world: World) -> None:
     world.send(hour_of_events(2, version="1", seed=4))
     world.turn(5.2)
     found = {(r.start_ms - T0) // HOUR: (r.state, r.rows, r.revision) for r in world.windows("data", "1")}
-    assert found == {0: ("ok", 120, 1), 1: ("no_data", 0, 1), 2: ("ok", 120, 2), 3: ("no_data", 0, 1), 4: ("ok", 120, 1)}
+    assert found == {
+        0: ("ok", 120, 1),
+        1: ("no_data", 0, 1),
+        2: ("ok", 120, 2),
+        3: ("no_data", 0, 1),
+        4: ("ok", 120, 1),
+    }
 
 
 def test_two_versions_are_judged_apart(world: World) -> None:
@@ -330,7 +351,9 @@ def test_a_version_without_a_reference_of_its_own_inherits(world: World) -> None
     world.live([0], version="1")
     assert world.window("data", 0).inherited
     write_reference(world.folder / "two.parquet", seed=3)
-    adopt(world.store, world.config.models["churn"], path=world.folder / "two.parquet", version="2", now_ms=world.clock())
+    adopt(
+        world.store, world.config.models["churn"], path=world.folder / "two.parquet", version="2", now_ms=world.clock()
+    )
     world.live([1], version="1")
     world.live([2], version="2")
     assert world.window("data", 1).inherited
@@ -382,7 +405,9 @@ def test_provisional_windows_become_final_when_the_stream_goes_on(world: World) 
     world.finish()
     assert world.window("data", 0).status == "provisional"
     world.live([1])
-    windows = [world.window(monitor, 0, version) for monitor, version in (("data", "1"), ("quality", "1"), ("volume", ""))]
+    windows = [
+        world.window(monitor, 0, version) for monitor, version in (("data", "1"), ("quality", "1"), ("volume", ""))
+    ]
     assert [(row.status, row.revision) for row in windows] == [("final", 1)] * 3
 
 
@@ -399,7 +424,9 @@ def test_a_provisional_window_that_grows_becomes_final_with_a_new_revision(world
 # -- order does not matter
 
 
-def played(batches: Sequence[Sequence[bytes]], *, partitions: int = 1, every: int = 1) -> dict[tuple[str, str, int, int], str]:
+def played(
+    batches: Sequence[Sequence[bytes]], *, partitions: int = 1, every: int = 1
+) -> dict[tuple[str, str, int, int], str]:
     with tempfile.TemporaryDirectory() as folder:
         world = World(Path(folder), SMALL, partitions=partitions)
         for place, batch in enumerate(batches):
@@ -415,7 +442,18 @@ def played(batches: Sequence[Sequence[bytes]], *, partitions: int = 1, every: in
 
 def _events() -> list[bytes]:
     """Two versions, pools, gaps and a quiet hour in less than a day."""
-    plan = [(0, 120, "1"), (1, 40, "1"), (2, 40, "1"), (3, 40, "1"), (5, 20, "1"), (6, 120, "1"), (7, 30, "2"), (9, 90, "2"), (10, 120, "1"), (12, 130, "1")]
+    plan = [
+        (0, 120, "1"),
+        (1, 40, "1"),
+        (2, 40, "1"),
+        (3, 40, "1"),
+        (5, 20, "1"),
+        (6, 120, "1"),
+        (7, 30, "2"),
+        (9, 90, "2"),
+        (10, 120, "1"),
+        (12, 130, "1"),
+    ]
     return [value for hour, rows, version in plan for value in hour_of_events(hour, rows, version=version)]
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from parts.world import CONFIG, World, hour_of_events, write_reference
 
 from monitor.adoption import adopt
 from monitor.errors import TransientError
 from monitor.ingest import Ingest
 from monitor.ports import Assigned, Revoked
 from monitor.store import ClosingTransaction, Store
+from parts.world import CONFIG, World, hour_of_events, write_reference
 
 HOURS = 6
 EVENTS = [value for hour in range(HOURS) for value in hour_of_events(hour, 120)]
@@ -26,7 +26,9 @@ class Killed(BaseException):
 class Fragile:
     """A store that goes wrong at the nth call of one method, before it does anything or after it has landed."""
 
-    def __init__(self, store: Store, method: str, nth: int, *, landed: bool, error: Callable[[], BaseException] = Killed) -> None:
+    def __init__(
+        self, store: Store, method: str, nth: int, *, landed: bool, error: Callable[[], BaseException] = Killed
+    ) -> None:
         self._store, self._method, self._left, self._landed, self._error = store, method, nth, landed, error
 
     def __getattr__(self, name: str) -> Any:
@@ -96,6 +98,12 @@ def finished(world: World, ingest: Ingest) -> dict[Any, str]:
     return world.digests()
 
 
+def run_for_ever(world: World, ingest: Ingest) -> None:
+    for _ in range(200):
+        world.clock.ms += 400
+        ingest.step(0.0)
+
+
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("monitor.ingest.MAX_POLL_RECORDS", 50)
 
@@ -105,18 +113,24 @@ def total_rows(world: World) -> int:
 
 
 @pytest.mark.parametrize("landed", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize(("method", "nth"), [("checkpoint", 1), ("checkpoint", 2), ("checkpoint", 3), ("claim", 1), ("set_start", 2), ("sync_topics", 1)])
-def test_a_successor_goes_on_where_the_store_stands(
-    new_world: Callable[[], World], undisturbed: dict[Any, str], monkeypatch: pytest.MonkeyPatch, method: str, nth: int, landed: bool
+@pytest.mark.parametrize(
+    ("method", "nth"),
+    [("checkpoint", 1), ("checkpoint", 2), ("checkpoint", 3), ("claim", 1), ("set_start", 2), ("sync_topics", 1)],
+)
+def test_a_successor_goes_on_where_the_store_stands(  # noqa: PLR0917
+    new_world: Callable[[], World],
+    undisturbed: dict[Any, str],
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    nth: int,
+    landed: bool,
 ) -> None:
     small_steps(monkeypatch)
     world = new_world()
     world.ingest.source.close()
     victim = world.worker("victim", store=Fragile(world.store, method, nth, landed=landed))  # type: ignore[arg-type]
     with pytest.raises(Killed):
-        for _ in range(200):
-            world.clock.ms += 400
-            victim.step(0.0)
+        run_for_ever(world, victim)
     victim.source.close()  # the broker notices that it is gone
     assert finished(world, world.worker("heir")) == undisturbed
     assert total_rows(world) == len(EVENTS)
@@ -124,9 +138,17 @@ def test_a_successor_goes_on_where_the_store_stands(
 
 
 @pytest.mark.parametrize("landed", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize(("method", "nth"), [("checkpoint", 1), ("checkpoint", 2), ("claim", 1), ("set_start", 1), ("set_start", 2), ("sync_topics", 1)])
-def test_a_worker_survives_a_store_that_answers_with_trouble(
-    new_world: Callable[[], World], undisturbed: dict[Any, str], monkeypatch: pytest.MonkeyPatch, method: str, nth: int, landed: bool
+@pytest.mark.parametrize(
+    ("method", "nth"),
+    [("checkpoint", 1), ("checkpoint", 2), ("claim", 1), ("set_start", 1), ("set_start", 2), ("sync_topics", 1)],
+)
+def test_a_worker_survives_a_store_that_answers_with_trouble(  # noqa: PLR0917
+    new_world: Callable[[], World],
+    undisturbed: dict[Any, str],
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    nth: int,
+    landed: bool,
 ) -> None:
     small_steps(monkeypatch)
     world = new_world()

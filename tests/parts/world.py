@@ -39,20 +39,33 @@ def write_reference(path: Path, *, rows: int = 3_000, seed: int = 1, shift: floa
     """`x` is normal, `c` one of three categories; a row a minute, so that it is in time order."""
     rng = np.random.default_rng(seed)
     times = (T0 - rows * 60_000 + np.arange(rows) * 60_000).astype("datetime64[ms]")
-    table = {"timestamp": times, "x": rng.normal(shift, 1.0, rows), "c": rng.choice(["a", "b", "c"], rows, p=[0.5, 0.3, 0.2])}
+    table = {
+        "timestamp": times,
+        "x": rng.normal(shift, 1.0, rows),
+        "c": rng.choice(["a", "b", "c"], rows, p=[0.5, 0.3, 0.2]),
+    }
     pq.write_table(pa.table(table), path)
     return path
 
 
-def event(ts_ms: int, x: float | None, c: str | None, *, version: str | None = "1", model: str = "churn", name: str = "") -> bytes:
+def event(
+    ts_ms: int, x: float | None, c: str | None, *, version: str | None = "1", model: str = "churn", name: str = ""
+) -> bytes:
     record = {
         "type": "prediction", "model": model, "id": name or f"p{ts_ms}", "ts": rfc3339(ts_ms), "features": {"x": x, "c": c}, "prediction": {},
     }  # fmt: skip
     return json.dumps(record | ({} if version is None else {"version": version}), separators=(",", ":")).encode()
 
 
-def hour_of_events(  # noqa: PLR0913
-    hour: int, rows: int = 120, *, shift: float = 0.0, nulls: int = 0, version: str | None = "1", seed: int = 0, model: str = "churn"
+def hour_of_events(
+    hour: int,
+    rows: int = 120,
+    *,
+    shift: float = 0.0,
+    nulls: int = 0,
+    version: str | None = "1",
+    seed: int = 0,
+    model: str = "churn",
 ) -> list[bytes]:
     """Evenly spread over the hour, the last one in its last minute."""
     rng = np.random.default_rng([seed, hour, rows])
@@ -100,7 +113,13 @@ class World:
         source = MemorySource(self.log, group=group, topics=[TOPIC], name="live")
         pace = Pace(now_ms=self.clock, checkpoint_ms=1_000, live=live)
         return Ingest(
-            source, store or self.store, self.runtime.new_intake, owner=name, writer=name, pace=pace, telemetry=self.runtime.telemetry
+            source,
+            store or self.store,
+            self.runtime.new_intake,
+            owner=name,
+            writer=name,
+            pace=pace,
+            telemetry=self.runtime.telemetry,
         )
 
     def send(self, events: Sequence[bytes], partition: int = 0) -> None:
@@ -110,7 +129,11 @@ class World:
 
     def read(self) -> None:
         """Everything there is, stored."""
-        while self.ingest.step(0.0) or not self.ingest.owned or not all(map(self.ingest.source.caught_up, self.ingest.owned)):
+        while (
+            self.ingest.step(0.0)
+            or not self.ingest.owned
+            or not all(map(self.ingest.source.caught_up, self.ingest.owned))
+        ):
             pass
         self.ingest.checkpoint()
 
@@ -136,7 +159,10 @@ class World:
     def windows(self, monitor: str | None = None, version: str | None = None) -> list[WindowRow]:
         """Standing windows one by one, by start."""
         rows = [single for row in self.store.windows("churn", monitor) for single in expand(row)]
-        return sorted((r for r in rows if version in (None, r.version)), key=lambda r: (r.start_ms, r.end_ms, r.version, r.monitor))
+        return sorted(
+            (r for r in rows if version in (None, r.version)),
+            key=lambda r: (r.start_ms, r.end_ms, r.version, r.monitor),
+        )
 
     def window(self, monitor: str, hour: int, version: str = "1", hours: int = 1) -> WindowRow:
         start = T0 + hour * HOUR
@@ -149,7 +175,9 @@ class World:
         return self.store.alerts(history=True)
 
     def digests(self) -> dict[tuple[str, str, int, int], str]:
-        return {(r.monitor, r.version, (r.start_ms - T0) // HOUR, (r.end_ms - T0) // HOUR): r.digest for r in self.windows()}
+        return {
+            (r.monitor, r.version, (r.start_ms - T0) // HOUR, (r.end_ms - T0) // HOUR): r.digest for r in self.windows()
+        }
 
     def partition(self, number: int = 0) -> PartitionId:
         return PartitionId(TOPIC, number)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from parts.world import T0, write_reference
 
 from monitor.adoption import adopt, ensure_references, notes
 from monitor.config import Config
 from monitor.config_load import load_config
 from monitor.errors import UserError
 from monitor.store import FROM_THE_BEGINNING_MS, ReferenceRow, Store
+from parts.world import T0, write_reference
 
 Load = Callable[..., Config]
 
@@ -117,7 +117,15 @@ def test_a_setting_that_reads_the_table_otherwise_is_a_change(store: Store, load
 
 def test_a_setting_of_the_verdict_is_none(store: Store, load: Load) -> None:
     built(store, load())
-    assert built(store, load("task: unlabelled, reference: {path: reference.parquet}, features: {x: {tolerate_sd: 0.3}}, lateness: 5m")) == []
+    assert (
+        built(
+            store,
+            load(
+                "task: unlabelled, reference: {path: reference.parquet}, features: {x: {tolerate_sd: 0.3}}, lateness: 5m"
+            ),
+        )
+        == []
+    )
 
 
 def test_a_reference_of_a_version_stands_beside_the_configured_one(store: Store, load: Load, tmp_path: Path) -> None:

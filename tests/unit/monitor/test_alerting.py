@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from parts.world import CONFIG, World, hour_of_events
 
 from alerts.routing import LOG
 from monitor.alerting import ALERTS_A_MESSAGE, TARGET
 from monitor.store import OutboxRow
+from parts.world import CONFIG, World, hour_of_events
 
 TOLD = """
 receivers:
@@ -58,7 +58,9 @@ def told(world: World) -> dict[str, list[tuple[str, list[tuple[str, str]]]]]:
     for row in outbox(world):
         if row.kind == "notification":
             data = json.loads(row.body)["data"]
-            found.setdefault(row.receiver, []).append((data["status"], [(a["subject"], a["status"]) for a in data["alerts"]]))
+            found.setdefault(row.receiver, []).append(
+                (data["status"], [(a["subject"], a["status"]) for a in data["alerts"]])
+            )
     return found
 
 

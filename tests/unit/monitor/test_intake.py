@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -32,7 +33,11 @@ def _reference(shift: float = 0.0, classes: tuple[str, ...] = (), **features):
     n = 400
     table = ReferenceTable(
         rows=n,
-        features={"x": NumericColumn(rng.normal(shift, 1, n)), "c": CategoryColumn(list(rng.choice(["a", "b"], n))), **features},
+        features={
+            "x": NumericColumn(rng.normal(shift, 1, n)),
+            "c": CategoryColumn(list(rng.choice(["a", "b"], n))),
+            **features,
+        },
         scores={name: NumericColumn(rng.random(n)) for name in classes},
     )
     task = "multiclass" if classes else "unlabelled"
@@ -56,8 +61,17 @@ def new_intake(rows: Sequence[ReferenceRow] = ROWS) -> Intake:
     return Intake({name: book.schema(model) for name, model in MODELS.items()}, book, dict.fromkeys(MODELS, HOUR))
 
 
-def prediction(i: int, *, model: str = "churn", version: str | None = None, hour: float = 0.0, x: object = 0.5, c: object = "a") -> bytes:
-    record = {"type": "prediction", "model": model, "id": f"i{i}", "ts": T + int(hour * HOUR), "features": {"x": x, "c": c}, "prediction": {}}
+def prediction(
+    i: int, *, model: str = "churn", version: str | None = None, hour: float = 0.0, x: object = 0.5, c: object = "a"
+) -> bytes:
+    record = {
+        "type": "prediction",
+        "model": model,
+        "id": f"i{i}",
+        "ts": T + int(hour * HOUR),
+        "features": {"x": x, "c": c},
+        "prediction": {},
+    }
     return json.dumps(record | ({"version": version} if version is not None else {})).encode()
 
 
@@ -65,8 +79,12 @@ def outcome(i: int, model: str = "churn") -> bytes:
     return json.dumps({"type": "outcome", "model": model, "id": f"i{i}", "ts": T, "label": "a"}).encode()
 
 
-def chunk(values: Sequence[bytes | None], partition: PartitionId = P0, first: int = 0, *, stamps: Sequence[int] | None = None) -> RecordChunk:
-    return RecordChunk(partition=partition, offsets=range(first, first + len(values)), values=values, timestamps_ms=stamps)
+def chunk(
+    values: Sequence[bytes | None], partition: PartitionId = P0, first: int = 0, *, stamps: Sequence[int] | None = None
+) -> RecordChunk:
+    return RecordChunk(
+        partition=partition, offsets=range(first, first + len(values)), values=values, timestamps_ms=stamps
+    )
 
 
 def seen(harvest: Harvest) -> dict[str, object]:
@@ -98,10 +116,13 @@ def some_records(chance: random.Random, count: int) -> list[bytes | None]:
         if kind < 0.75:
             records.append(
                 prediction(
-                    i, model=chance.choice(["churn", "churn", "price", "bare"]), version=chance.choice([None, "1", "2"]),
-                    hour=chance.choice([0.1, 0.9, 1.0, 1.5, 7]), x=chance.choice([chance.gauss(0, 1), None, "nan", 1e9, True]),
+                    i,
+                    model=chance.choice(["churn", "churn", "price", "bare"]),
+                    version=chance.choice([None, "1", "2"]),
+                    hour=chance.choice([0.1, 0.9, 1.0, 1.5, 7]),
+                    x=chance.choice([chance.gauss(0, 1), None, "nan", 1e9, True]),
                     c=chance.choice(["a", "b", "new", 3, None, [1]]),
-                )  # fmt: skip
+                )
             )
         elif kind < 0.85:
             records.append(chance.choice([b"{", b"null", b'{"type":"prediction","model":"churn"}', b"\xff"]))
@@ -112,14 +133,16 @@ def some_records(chance: random.Random, count: int) -> list[bytes | None]:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 300), st.integers(1, 40), st.integers(1, 120))
-def test_any_split_into_chunks_blocks_and_folds_gives_the_same_harvest(seed: int, count: int, block: int, fold: int) -> None:
+def test_any_split_into_chunks_blocks_and_folds_gives_the_same_harvest(
+    seed: int, count: int, block: int, fold: int
+) -> None:
     chance = random.Random(seed)
     streams = {P0: some_records(chance, count), P1: some_records(chance, count // 2)}
     whole = drained(*[(chunk(values, partition, 100), 5) for partition, values in streams.items()])
     parts = []
     for partition, values in streams.items():
         cuts = sorted({0, len(values), *(chance.randrange(len(values) + 1) for _ in range(4))})
-        parts.append([chunk(values[a:b], partition, 100 + a) for a, b in zip(cuts, cuts[1:], strict=False)])
+        parts.append([chunk(values[a:b], partition, 100 + a) for a, b in pairwise(cuts)])
     mixed = []
     while any(parts):
         mixed.append(chance.choice([queue for queue in parts if queue]).pop(0))
@@ -190,7 +213,13 @@ def test_a_status_that_appears_late_does_not_touch_the_rows_before(monkeypatch: 
     """The first block has only numbers and nulls, so its column has no status; the second one brings absent and invalid cells."""
     monkeypatch.setattr(module, "BLOCK_ROWS", 4)
     absent = json.dumps(json.loads(prediction(9)) | {"features": {"c": "a"}}).encode()
-    values = [*(prediction(i, x=None if i % 2 else 0.5) for i in range(4)), prediction(4, x="text"), absent, prediction(6, x=None), prediction(7)]
+    values = [
+        *(prediction(i, x=None if i % 2 else 0.5) for i in range(4)),
+        prediction(4, x="text"),
+        absent,
+        prediction(6, x=None),
+        prediction(7),
+    ]
     (profile,) = drained((chunk(values), 1)).deltas.values()
     place = [subject.name for subject in OLD.layout.subjects].index("x")
     counts = profile.counts[OLD.layout.offsets[place] : OLD.layout.offsets[place + 1]]
@@ -217,13 +246,17 @@ def test_outcomes_move_no_clock() -> None:
     assert (harvest.clocks, harvest.outcomes, harvest.outcome_partitions) == ({}, {"churn": 2}, {P0})
 
 
-def test_a_time_far_ahead_of_its_broker_time_is_refused_whatever_block_it_is_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_time_far_ahead_of_its_broker_time_is_refused_whatever_block_it_is_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(module, "BLOCK_ROWS", 3)
     stamped = chunk([prediction(i, hour=i) for i in range(4)], stamps=[T] * 4)
     bare = chunk([prediction(i, hour=9) for i in range(4)], P1)
     for order in ((stamped, bare), (bare, stamped)):
         harvest = drained(*[(one, 1) for one in order])
-        assert sorted((bad.partition, bad.offset, bad.reason) for bad in harvest.quarantine) == [(P0, i, "future_timestamp") for i in (1, 2, 3)]
+        assert sorted((bad.partition, bad.offset, bad.reason) for bad in harvest.quarantine) == [
+            (P0, i, "future_timestamp") for i in (1, 2, 3)
+        ]
         assert harvest.predictions == {"churn": 5}
 
 

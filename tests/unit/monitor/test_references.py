@@ -27,7 +27,9 @@ def reference(seed: int = 1, classes: tuple[str, ...] = (), **features: NumericC
     return build_reference(table, settings)
 
 
-def row(one: Reference, *, version: str = "", since: int = FROM_THE_BEGINNING_MS, model: str = "churn", recorded: int = 0) -> ReferenceRow:
+def row(
+    one: Reference, *, version: str = "", since: int = FROM_THE_BEGINNING_MS, model: str = "churn", recorded: int = 0
+) -> ReferenceRow:
     return ReferenceRow(
         hash=one.hash, model=model, version=version, effective_from_ms=since, payload=encode_reference(one), source_path="r",
         source_sha256="s", settings="{}", rows=one.rows, warnings="[]", recorded_at_ms=recorded,
@@ -70,7 +72,11 @@ def test_a_model_without_any_has_none() -> None:
 def test_the_schema_holds_the_features_of_all_references() -> None:
     more = reference(4, y=CategoryColumn(["u", "v", "w"] * 100), z=CategoryColumn(["true", "false", "true"] * 100))
     schema = ReferenceBook.of([row(A), row(more, version="2", since=5)], 2).schema(MODEL)
-    assert schema.features == (FeatureSchema("x", "numeric"), FeatureSchema("y", "categorical"), FeatureSchema("z", "boolean"))
+    assert schema.features == (
+        FeatureSchema("x", "numeric"),
+        FeatureSchema("y", "categorical"),
+        FeatureSchema("z", "boolean"),
+    )
     assert schema.task == "unlabelled"
 
 
@@ -82,7 +88,9 @@ def test_the_schema_holds_the_classes_of_all_references() -> None:
 def test_one_feature_of_two_kinds_is_an_error_that_names_the_fix() -> None:
     table = ReferenceTable(rows=300, features={"x": CategoryColumn(["u", "v", "w"] * 100)})
     other = build_reference(table, ReferenceSettings(task="unlabelled"))
-    with pytest.raises(UserError, match=r"feature x is numeric in one reference and categorical .*models\.churn\.features\.x\.kind"):
+    with pytest.raises(
+        UserError, match=r"feature x is numeric in one reference and categorical .*models\.churn\.features\.x\.kind"
+    ):
         ReferenceBook.of([row(A), row(other, since=5)], 2).schema(MODEL)
 
 
