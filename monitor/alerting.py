@@ -27,6 +27,42 @@ FAULT_MONITORS = ("quality", "volume")
 
 # the window, its findings, and whether it follows on all that was folded
 Judged = tuple[WindowRow, Sequence[Finding], bool]
+
+
+@dataclass(slots=True)
+class Standing:
+    """Where one subject of the model stands, with the incident its episode belongs to."""
+
+    subject: Subject
+    state: AlertState
+    incident: str = ""
+
+    def encode(self) -> str:
+        s = self.subject
+        return json.dumps([s.version, s.monitor, s.subject, s.check, lifecycle.encode_state(self.state), self.incident])
+
+    @classmethod
+    def decode(cls, model: str, text: str) -> Standing:
+        version, monitor, subject, check, state, incident_id = json.loads(text)
+        whole = Subject(model=model, version=version, segment=None, monitor=monitor, subject=subject, check=check)
+        return cls(whole, lifecycle.decode_state(state), incident_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alerting:
+    """What to do with transitions. `replay` and simulations have no side effects: alerts are stored, nobody is told, nothing is requested."""
+
+    receivers: Sequence[str] = ()
+    routes: Sequence[routing.Route] = ()
+    policy: lifecycle.Policy = field(default_factory=lifecycle.Policy)
+    side_effects: bool = True
+
+    def fold(
+        self, tx: ClosingTransaction, model: Model, judged: Sequence[Judged], now_ms: int
+    ) -> list[WindowRow | AlertRow | RetrainingRow]:
+        """Write the windows, then what follows from them; everything decided, in order. Runs inside the closer's transaction."""
+        turn = _Fold(self, tx, model, now_ms)
+        written: list[WindowRow | AlertRow | RetrainingRow] = []
         revised: list[WindowRow] = []
         for row, findings, in_order in judged:
             if in_order:
@@ -305,6 +341,3 @@ def _transition(row: AlertRow) -> Transition:
         at_ms=row.at_ms, starts_at_ms=row.starts_at_ms, ends_at_ms=row.ends_at_ms, window_id=row.window, text=row.text,
         corrected=row.corrected,
     )  # fmt: skip
-
-
-__all__ = ["Alerting", "Judged", "retraining_message"]

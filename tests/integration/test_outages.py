@@ -14,19 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka import KafkaProducer
 
 from tests.parts.broker import Broker
 from tests.parts.census import MODEL, Census, census
 from tests.parts.postgres import Server
 from tests.parts.program import Key, Room, judged, kafka, until
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.slow,
-    pytest.mark.timeout(1800),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # sockets that kafka-python's producer loses
-]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 OUTAGE_SECONDS = float(os.environ.get("DRIFTLINE_OUTAGE_SECONDS", "15"))
 LEAD_SECONDS = 4.0  # of events before each outage
@@ -46,36 +40,32 @@ def plain(rows: Census, tmp_path_factory: pytest.TempPathFactory) -> dict[Key, A
 
 
 class Producing(threading.Thread):
-    """kafka-python's producer, idempotent and patient, spreads the events over before, during and after the outages."""
+    """Kafka's own console producer, fed over the time before, during and after the outages."""
 
     def __init__(self, broker: Broker, topic: str, rows: Census) -> None:
         super().__init__(name="producing", daemon=True)
-        self._lines, self._topic = rows.lines(), topic
-        self._producer = KafkaProducer(
-            bootstrap_servers=broker.address, linger_ms=20, compression_type="lz4", max_block_ms=600_000, delivery_timeout_ms=600_000
-        )
-        self._pending: list[Any] = []
-
-    @property
-    def sent(self) -> int:
-        return len(self._pending)
+        self._lines, self._process = rows.lines(), broker.java_producer(topic)
 
     def run(self) -> None:
+        assert self._process.stdin is not None
         begun, seconds = time.monotonic(), 2 * OUTAGE_SECONDS + 3 * LEAD_SECONDS
         for place, (key, line) in enumerate(self._lines):
             due = begun + seconds * place / len(self._lines)
-            if (wait := due - time.monotonic()) > 0.01:
+            if (wait := due - time.monotonic()) > 0.02:
+                self._process.stdin.flush()
                 time.sleep(wait)
-            self._pending.append(self._producer.send(self._topic, line, key=key.encode()))
+            self._process.stdin.write(key.encode() + b"\t" + line + b"\n")
 
-    def finish(self) -> int:
-        """Every record is acknowledged; how many."""
+    def finish(self) -> None:
         self.join(2 * OUTAGE_SECONDS + 120)
         assert not self.is_alive()
-        self._producer.flush(timeout=120)
-        assert all(future.succeeded() for future in self._pending)
-        self._producer.close()
-        return len(self._pending)
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        assert self._process.wait(120) == 0
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
 
 
 @contextmanager
@@ -106,20 +96,22 @@ def test_broker_and_database_are_away_one_after_the_other(
             with away(part):
                 time.sleep(OUTAGE_SECONDS)
                 assert all(worker.running for worker in workers)
-            gone_on = lambda sent=producing.sent: room.stored() > sent
+            gone_on = lambda there=broker.records("away"): room.stored() > there
             took.append(until(gone_on, BACK_SECONDS, "something is stored that was produced after it was back"))
-        events = producing.finish()
-        took.append(until(lambda: room.stored() == events == rows.rows, BACK_SECONDS, "everything is stored"))
+        producing.finish()
+        assert broker.records("away") == rows.rows
+        took.append(until(lambda: room.stored() == rows.rows, BACK_SECONDS, "everything is stored"))
         closed = len(room.results())
         assert [worker.stop() for worker in workers] == [0, 0]
         room.catch_up()
         assert room.results() == plain
     finally:
         room.close()
+        producing.close()
     assert closed > 0
     for worker in workers:
         assert worker.events("in reach again")
         assert [line for line in worker.text.splitlines() if not line.startswith("{")] == []  # no traceback, only log
         assert "Traceback" not in worker.text
-    print(f"\n{events:,} events, each part away for {OUTAGE_SECONDS:.0f} s, {len(plain)} windows identical, {closed} of them judged before the end")
+    print(f"\n{rows.rows:,} events, each part away for {OUTAGE_SECONDS:.0f} s, {len(plain)} windows identical, {closed} of them judged before the end")
     print("newer events stored {:.1f} s after the broker was back, {:.1f} s after the database; all {:.1f} s after the last was acknowledged".format(*took))

@@ -176,9 +176,24 @@ class Broker:
         finally:
             admin.close()
 
+    def records(self, topic: str) -> int:
+        """Records of the topic, when none was deleted and there are no transactions."""
+        from kafka import KafkaConsumer, TopicPartition
+
+        consumer = KafkaConsumer(bootstrap_servers=self.address)
+        try:
+            partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
+            return sum(consumer.end_offsets(partitions).values())
+        finally:
+            consumer.close()
+
     def java_producer(self, topic: str, codec: str = "lz4") -> subprocess.Popen[bytes]:
-        """Kafka's own console producer, left open: write KEY<tab>VALUE lines to its `stdin` and close it at the end."""
+        """Kafka's own console producer, left open: write KEY<tab>VALUE lines to its `stdin` and close it at the end.
+
+        It does not give up while the broker is away.
+        """
         words = ["--bootstrap-server", self.address, "--topic", topic, "--compression-codec", codec]
+        words += ["--message-send-max-retries", str(2**31 - 1), "--command-property", "delivery.timeout.ms=900000"]
         words += ["--reader-property", "parse.key=true", "--reader-property", "key.separator=\t"]
         command = ["java", "-Xmx256m", "-cp", f"{self._jars}/*", "org.apache.kafka.tools.ConsoleProducer", *words]
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
