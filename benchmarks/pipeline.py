@@ -22,20 +22,21 @@ if TYPE_CHECKING:
 
 TOPIC, PARTITIONS = "predictions", 12
 CODEC = "lz4"
+STRETCH_MS = 3_000_000  # of event time: within one hour, so that no window closes while the reading is measured
+
+
+MODELS = (1, 500)
 
 
 def from_memory(folder: Path, *, quick: bool) -> list[Figure]:
     """From the embedded log."""
     count = 100_000 if quick else 400_000
-    figures = []
-    for models in (1, 500):
-        values = events(count, models=models, step_ms=3_000_000 // count)  # within one hour, however many
-        log = MemoryLog({TOPIC: PARTITIONS}, limit_records=count)
-        for place, value in enumerate(values):
-            log.append(TOPIC, value, partition=place % PARTITIONS)
-        source = MemorySource(log, "driftline", [TOPIC], "live")
-        figures += _figures("memory", folder / f"memory-{models}", models, source, count)
-    return figures
+    logs = {models: _log(events(count, models=models, step_ms=STRETCH_MS // count)) for models in MODELS}
+
+    def source(models: int, turn: int) -> Source:
+        return MemorySource(logs[models], f"bench-{turn}", [TOPIC], "live")
+
+    return _interleaved("memory", folder, source, count, turns=1 if quick else 3)
 
 
 def from_kafka(folder: Path, broker: Broker, *, quick: bool) -> list[Figure]:
@@ -43,13 +44,35 @@ def from_kafka(folder: Path, broker: Broker, *, quick: bool) -> list[Figure]:
     from monitor.sources.kafka import KafkaSettings, KafkaSource
 
     count = 100_000 if quick else 400_000
-    figures = []
-    for models in (1, 500):
-        topic = f"predictions-{models}"
-        fill(broker, topic, events(count, models=models, step_ms=3_000_000 // count))
-        settings = KafkaSettings(bootstrap_servers=(broker.address,), group_id="bench", topics=(topic,))
-        figures += _figures("kafka", folder / f"kafka-{models}", models, KafkaSource(settings, "live"), count)
-    return figures
+    for models in MODELS:
+        fill(broker, f"predictions-{models}", events(count, models=models, step_ms=STRETCH_MS // count))
+
+    def source(models: int, turn: int) -> Source:
+        topics = (f"predictions-{models}",)
+        return KafkaSource(
+            KafkaSettings(bootstrap_servers=(broker.address,), group_id=f"bench-{models}-{turn}", topics=topics), "live"
+        )
+
+    return _interleaved("kafka", folder, source, count, turns=1 if quick else 3)
+
+
+def _log(values: list[bytes]) -> MemoryLog:
+    log = MemoryLog({TOPIC: PARTITIONS}, limit_records=len(values))
+    for place, value in enumerate(values):
+        log.append(TOPIC, value, partition=place % PARTITIONS)
+    return log
+
+
+def _interleaved(
+    name: str, folder: Path, source: Callable[[int, int], Source], count: int, *, turns: int
+) -> list[Figure]:
+    """Each figure of the turn in which it was the median by CPU."""
+    runs: dict[str, list[Figure]] = {}
+    for turn in range(turns):
+        for models in MODELS:
+            for figure in _figures(name, folder / f"{models}-{turn}", models, source(models, turn), count):
+                runs.setdefault(figure.name, []).append(figure)
+    return [sorted(figures, key=lambda figure: figure.cpu_us or 0.0)[len(figures) // 2] for figures in runs.values()]
 
 
 def fill(broker: Broker, topic: str, values: list[bytes]) -> None:

@@ -116,7 +116,7 @@ def windows(
     model: Annotated[str | None, typer.Argument(help="Only this model.")] = None,
     config: ConfigPath = DEFAULT_CONFIG,
     monitor: Annotated[str | None, typer.Option(help="data, prediction, quality or volume.")] = None,
-    since: Annotated[str | None, typer.Option(help="Windows that end after this time (RFC 3339).")] = None,
+    since: Annotated[str | None, typer.Option(help="Windows that start at this time (RFC 3339) or later.")] = None,
     revisions: Annotated[bool, typer.Option("--revisions", help="Also what was replaced.")] = False,
     json: Json = False,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import signal
@@ -33,6 +34,7 @@ def run_service(path: Path, role: str, *, until_caught_up: bool, now_ms: Callabl
     if "ingest" in roles and not config.sources:
         raise UserError(f"{path}: sources: there is nothing to read (add a source, or use `driftline replay FILE`)")
     store = Store.open(config.store)
+    calm_garbage_collection()
     try:
         stop = threading.Event()
         _on_signals(stop)
@@ -57,6 +59,7 @@ def replay_files(
 
     configure_log(level=logging.WARNING)
     config = load_config(path)
+    calm_garbage_collection()
     drifts = shown = 0
 
     def decided(decision: Decision) -> None:
@@ -135,6 +138,14 @@ def approve(store: Store, request: str, now_ms: int) -> str:
     if row.status != "requested" or not store.approve_retraining(retraining_message(row, now_ms)):
         raise UserError(f"retraining request {request} is {row.status}, there is nothing to approve")
     return f"request {request} goes to {row.target}"
+
+
+def calm_garbage_collection() -> None:
+    """What is imported and built by now stays; blocks of decoded events hold no cycles. Looking through all of it every 700 objects costs
+    a tenth of the throughput, so it is done more seldom."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def configure_log(level: int = logging.INFO) -> None:

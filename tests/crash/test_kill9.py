@@ -11,7 +11,6 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,7 +116,9 @@ class Killer:
     def _replace(self, place: int) -> None:
         point = ""
         if self.rng.random() < 0.8:
-            point = min(POINTS, key=lambda name: (self.kills[name] + list(self._points.values()).count(name), self.rng.random()))
+            point = min(
+                POINTS, key=lambda name: (self.kills[name] + list(self._points.values()).count(name), self.rng.random())
+            )
         self.workers[place] = self.room.start("run", failpoint=f"{point}:{self.rng.choice((1, 1, 2))}" if point else "")
         if point:
             self._points[self.workers[place]] = point
@@ -173,7 +174,9 @@ def test_kills_change_nothing(world: World, broker: Broker, where: str, kills: i
         room.close()
         producer.close()
     windows = len(world.plain)
-    print(f"\n{where}: {killer.kills.total()} kills {dict(killer.kills)} in {seconds:.0f} s, {sent:,} of {len(world.lines):,} events meanwhile")
+    print(
+        f"\n{where}: {killer.kills.total()} kills {dict(killer.kills)} in {seconds:.0f} s, {sent:,} of {len(world.lines):,} events meanwhile"
+    )
     print(f"{windows} of {windows} windows identical, {closed} of them judged before the end of input")
     assert closed > 0
 
@@ -187,7 +190,10 @@ def test_a_stopped_worker_that_wakes_beside_its_successor_is_fenced(world: World
         _produce(producer, seconds=2)  # taken into memory only: what the sleeper will want to store
         sleeper.signal(signal.SIGSTOP)
         successor = room.start("run")
-        _produce(producer, until_stored=lambda: all(_owner(state.owner) == successor.process.pid for state in room.partitions()))
+        _produce(
+            producer,
+            until_stored=lambda: all(_owner(state.owner) == successor.process.pid for state in room.partitions()),
+        )
         _produce(producer, seconds=1)
         sleeper.signal(signal.SIGCONT)
         _produce(producer, until_stored=lambda: sleeper.events("fenced") != [])

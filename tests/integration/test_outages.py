@@ -24,7 +24,9 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(180
 
 OUTAGE_SECONDS = float(os.environ.get("DRIFTLINE_OUTAGE_SECONDS", "15"))
 LEAD_SECONDS = 4.0  # of events before each outage
-BACK_SECONDS = 60.0  # a part being back, everything must have been read and stored by then (a checkpoint is due every 30 s)
+BACK_SECONDS = (
+    60.0  # a part being back, everything must have been read and stored by then (a checkpoint is due every 30 s)
+)
 
 
 @pytest.fixture(scope="module")
@@ -40,24 +42,26 @@ def plain(rows: Census, tmp_path_factory: pytest.TempPathFactory) -> dict[Key, A
 
 
 class Producing(threading.Thread):
-    """Kafka's own console producer, fed over the time before, during and after the outages."""
+    """Kafka's own console producer, fed evenly for as long as the outages and what follows them may take, and with the rest by `finish`."""
 
     def __init__(self, broker: Broker, topic: str, rows: Census) -> None:
         super().__init__(name="producing", daemon=True)
         self._lines, self._process = rows.lines(), broker.java_producer(topic)
+        self._hurry = threading.Event()
 
     def run(self) -> None:
         assert self._process.stdin is not None
-        begun, seconds = time.monotonic(), 2 * OUTAGE_SECONDS + 3 * LEAD_SECONDS
+        begun, seconds = time.monotonic(), 2 * (LEAD_SECONDS + OUTAGE_SECONDS + BACK_SECONDS)
         for place, (key, line) in enumerate(self._lines):
             due = begun + seconds * place / len(self._lines)
             if (wait := due - time.monotonic()) > 0.02:
                 self._process.stdin.flush()
-                time.sleep(wait)
+                self._hurry.wait(wait)
             self._process.stdin.write(key.encode() + b"\t" + line + b"\n")
 
     def finish(self) -> None:
-        self.join(2 * OUTAGE_SECONDS + 120)
+        self._hurry.set()
+        self.join(60)
         assert not self.is_alive()
         assert self._process.stdin is not None
         self._process.stdin.close()
@@ -113,5 +117,11 @@ def test_broker_and_database_are_away_one_after_the_other(
         assert worker.events("in reach again")
         assert [line for line in worker.text.splitlines() if not line.startswith("{")] == []  # no traceback, only log
         assert "Traceback" not in worker.text
-    print(f"\n{rows.rows:,} events, each part away for {OUTAGE_SECONDS:.0f} s, {len(plain)} windows identical, {closed} of them judged before the end")
-    print("newer events stored {:.1f} s after the broker was back, {:.1f} s after the database; all {:.1f} s after the last was acknowledged".format(*took))
+    print(
+        f"\n{rows.rows:,} events, each part away for {OUTAGE_SECONDS:.0f} s, {len(plain)} windows identical, {closed} of them judged before the end"
+    )
+    print(
+        "newer events stored {:.1f} s after the broker was back, {:.1f} s after the database; all {:.1f} s after the last was acknowledged".format(
+            *took
+        )
+    )

@@ -40,7 +40,9 @@ def changed(**fields: Any) -> Make:
 
 
 def without(field: str) -> Make:
-    return lambda rng, good: json.dumps({name: value for name, value in json.loads(good).items() if name != field}).encode()
+    return lambda rng, good: json.dumps(
+        {name: value for name, value in json.loads(good).items() if name != field}
+    ).encode()
 
 
 def predicting(**fields: Any) -> Make:
@@ -114,7 +116,12 @@ CLASSES: dict[str, list[Make]] = {
         *(changed(ts=value) for value in ("2026-01-01T00:00:00", "2026-02-30T00:00:00Z", "2026-13-01T00:00:00Z")),
         *(changed(ts=value) for value in ("2026-01-01", 1.5, 10**17, 10**400)),
     ],
-    "future_timestamp": [ahead(3600), ahead(20 * 365 * 86400), changed(ts=4_102_444_800_000), changed(ts="9999-12-31T23:59:59Z")],
+    "future_timestamp": [
+        ahead(3600),
+        ahead(20 * 365 * 86400),
+        changed(ts=4_102_444_800_000),
+        changed(ts="9999-12-31T23:59:59Z"),
+    ],
 }
 
 
@@ -153,9 +160,13 @@ def world(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(good, plain, ended, rows.model())
 
 
-def send(broker: Broker, topic: str, records: list[tuple[str, bytes]], rng: random.Random) -> dict[tuple[int, int], str]:
+def send(
+    broker: Broker, topic: str, records: list[tuple[str, bytes]], rng: random.Random
+) -> dict[tuple[int, int], str]:
     """Produce in this order, each to a partition drawn; returns the reason of every bad one by (partition, offset)."""
-    producer = KafkaProducer(bootstrap_servers=broker.address, linger_ms=20, compression_type="lz4", max_request_size=1 << 20)
+    producer = KafkaProducer(
+        bootstrap_servers=broker.address, linger_ms=20, compression_type="lz4", max_request_size=1 << 20
+    )
     placed: dict[tuple[int, int], str] = {}
     next_offset: Counter[int] = Counter()
     for reason, value in records:
@@ -196,5 +207,9 @@ def test_bad_records_change_nothing_and_are_all_accounted_for(world: World, brok
     assert (wrong, found.keys() - placed.keys()) == (Counter(), set())
     assert ended.peak_mib <= min(PEAK_MIB, world.undisturbed.peak_mib + PEAK_OF_BAD_MIB)
 
-    print(f"\n{len(bad):,} bad among {GOOD:,} good: {len(world.plain)} windows identical, {dict(Counter(found.values()))}")
-    print(f"{ended.seconds:.1f} s, peak {ended.peak_mib:.0f} MiB; without them {world.undisturbed.seconds:.1f} s, {world.undisturbed.peak_mib:.0f} MiB")
+    print(
+        f"\n{len(bad):,} bad among {GOOD:,} good: {len(world.plain)} windows identical, {dict(Counter(found.values()))}"
+    )
+    print(
+        f"{ended.seconds:.1f} s, peak {ended.peak_mib:.0f} MiB; without them {world.undisturbed.seconds:.1f} s, {world.undisturbed.peak_mib:.0f} MiB"
+    )

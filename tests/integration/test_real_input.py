@@ -97,7 +97,11 @@ def test_every_count_equals_a_recount_of_the_rows(world: World, where: str, requ
     assert {role_name[:2] for role_name in cells} == set(columns)  # nothing was left out
     assert pane_rows == {start: starts.count(start) for start in set(starts)}
     assert len(wanted) > 1000
-    assert {cell: (cells.get(cell, 0), wanted.get(cell, 0)) for cell in cells.keys() | wanted.keys() if cells.get(cell, 0) != wanted.get(cell, 0)} == {}
+    assert {
+        cell: (cells.get(cell, 0), wanted.get(cell, 0))
+        for cell in cells.keys() | wanted.keys()
+        if cells.get(cell, 0) != wanted.get(cell, 0)
+    } == {}
     print(f"\n{where}: {len(wanted):,} cells of {len(pane_rows)} panes and {len(columns)} subjects equal")
 
 
@@ -118,14 +122,19 @@ def one_consumer(world: World, broker: Broker, request: pytest.FixtureRequest) -
 
 def table_source(world: World, broker: Broker, request: pytest.FixtureRequest) -> Room:
     columns = {"score": "predicted_probability"}
-    room = world.room("table", {"file": {"paths": [str(world.table)], "format": "table", "model": MODEL, "columns": columns}})
+    room = world.room(
+        "table", {"file": {"paths": [str(world.table)], "format": "table", "model": MODEL, "columns": columns}}
+    )
     room.catch_up(300)
     return room
 
 
 @pytest.mark.parametrize("way", [two_consumers, two_consumers_on_postgres, one_consumer, table_source])
 def test_every_way_leads_to_the_same_verdicts(
-    world: World, broker: Broker, way: Callable[[World, Broker, pytest.FixtureRequest], Room], request: pytest.FixtureRequest
+    world: World,
+    broker: Broker,
+    way: Callable[[World, Broker, pytest.FixtureRequest], Room],
+    request: pytest.FixtureRequest,
 ):
     room = way(world, broker, request)
     found = room.results()

@@ -57,7 +57,13 @@ class Census:
         ]
 
     def _event(self, row: int, id_: int, label: int, score: float, features: dict[str, Any]) -> bytes:
-        event = {"type": "prediction", "model": MODEL, "version": VERSION, "id": str(id_), "ts": stamp(self.time_ms(row))}
+        event = {
+            "type": "prediction",
+            "model": MODEL,
+            "version": VERSION,
+            "id": str(id_),
+            "ts": stamp(self.time_ms(row)),
+        }
         event |= {"features": features, "prediction": {"label": label, "score": score}}
         return json.dumps(event, separators=(",", ":")).encode()
 

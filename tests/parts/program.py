@@ -85,7 +85,9 @@ class Worker:
 class Room:
     """A folder with one configuration: one source (or none) into one store."""
 
-    def __init__(self, folder: Path, models: Mapping[str, Any], source: Mapping[str, Any] | None = None, store: str = "") -> None:
+    def __init__(
+        self, folder: Path, models: Mapping[str, Any], source: Mapping[str, Any] | None = None, store: str = ""
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.store = folder, store or f"sqlite:///{folder}/driftline.db"
         self._workers: list[Worker] = []

@@ -12,9 +12,7 @@ HOUR = 3_600_000
 
 def runs(rows: list[int | None], *, min_rows: int = 200, max_hours: int = 24, references: str = "") -> list[Run]:
     """One pane an hour; None is an hour without rows."""
-    panes = [
-        PaneCount(i * HOUR, n, references[i] if references else "r") for i, n in enumerate(rows) if n is not None
-    ]
+    panes = [PaneCount(i * HOUR, n, references[i] if references else "r") for i, n in enumerate(rows) if n is not None]
     return pooled_runs(panes, size_ms=HOUR, min_rows=min_rows, max_ms=max_hours * HOUR)
 
 

