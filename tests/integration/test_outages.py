@@ -100,7 +100,8 @@ def test_broker_and_database_are_away_one_after_the_other(
             with away(part):
                 time.sleep(OUTAGE_SECONDS)
                 assert all(worker.running for worker in workers)
-            gone_on = lambda there=broker.records("away"): room.stored() > there
+            there = broker.records("away")
+            gone_on = lambda there=there: room.stored() > there
             took.append(until(gone_on, BACK_SECONDS, "something is stored that was produced after it was back"))
         producing.finish()
         assert broker.records("away") == rows.rows

@@ -9,7 +9,7 @@ import gzip
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> World:
     rows, folder = census(ROWS), tmp_path_factory.mktemp("census")
     events = rows.write_lines(folder / "events.jsonl")
     table = rows.write_table(folder / "rows.parquet")
@@ -63,7 +63,7 @@ def world(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     live.catch_up(300)
     plain = judged(live.run("replay", str(events), "--json", seconds=300).stdout)
     print(f"\n{rows.rows:,} rows ({'the whole set' if rows.whole else 'the sample'}), {len(plain)} windows")
-    yield World(rows, folder, events, table, live, plain)
+    return World(rows, folder, events, table, live, plain)
 
 
 @pytest.fixture(scope="module")

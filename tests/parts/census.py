@@ -57,7 +57,7 @@ class Census:
         ]
 
     def _event(self, row: int, id_: int, label: int, score: float, features: dict[str, Any]) -> bytes:
-        event = {
+        event: dict[str, Any] = {
             "type": "prediction",
             "model": MODEL,
             "version": VERSION,

@@ -45,7 +45,7 @@ def expected_cells(url: str, columns: dict[tuple[str, str], Sequence[Any]], star
     for name, role, bins in stored_subjects(url):
         known = {text: text for text in bins.get("categories", ())}
         for value, start_ms in zip(columns[role, name], starts_ms, strict=True):
-            if value is None or value != value:
+            if value is None or value != value:  # noqa: PLR0124  only NaN does
                 cell = "missing"
             elif "edges" in bins:
                 cell = f"bin {bisect_right(bins['edges'], value)}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -59,7 +61,7 @@ counts = st.lists(st.one_of(st.none(), st.integers(1, 260)), max_size=40)
 @given(counts, st.integers(2, 30))
 def test_runs_do_not_overlap_and_hold_only_small_panes(rows: list[int | None], max_hours: int) -> None:
     found = runs(rows, max_hours=max_hours)
-    assert all(one.end_ms <= other.start_ms for one, other in zip(found, found[1:], strict=False))
+    assert all(one.end_ms <= other.start_ms for one, other in itertools.pairwise(found))
     for run in found:
         members = [rows[start // HOUR] or 0 for start in run.starts_ms]
         assert sum(members) == run.rows
