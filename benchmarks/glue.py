@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from kafka import KafkaConsumer
+from kafka import KafkaConsumer, TopicPartition
 from scipy import stats
 
 from benchmarks.events import CATEGORICAL, NUMERIC, events, reference_table
@@ -27,17 +27,16 @@ def by_hand(folder: Path, broker: Broker, *, quick: bool) -> list[Figure]:
     fill(broker, "by-hand", events(count, step_ms=3_600))
     settings = KafkaSettings(bootstrap_servers=(broker.address,), group_id="ours", topics=("by-hand",))
     runtime = start(configure(folder, 1))
-    ours = run(runtime, KafkaSource(settings, "live"), count)
+    source = KafkaSource(settings, "live")
+    ours = run(runtime, source, count)
+    source.close()
     runtime.store.close()
     reference = reference_table().to_pandas()
     consumer = KafkaConsumer(
-        "by-hand", bootstrap_servers=broker.address, group_id="glue", auto_offset_reset="earliest",
-        value_deserializer=json.loads, max_poll_records=5_000,
+        bootstrap_servers=broker.address, auto_offset_reset="earliest", value_deserializer=json.loads, max_poll_records=5_000
     )  # fmt: skip
     try:
-        while len(consumer.assignment()) < PARTITIONS:
-            consumer.poll(timeout_ms=50, max_records=1)
-        consumer.seek_to_beginning()
+        consumer.assign([TopicPartition("by-hand", number) for number in range(PARTITIONS)])
         spent, windows = _consume(consumer, reference, count)
     finally:
         consumer.close()

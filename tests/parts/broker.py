@@ -193,7 +193,8 @@ class Broker:
         It does not give up while the broker is away.
         """
         words = ["--bootstrap-server", self.address, "--topic", topic, "--compression-codec", codec]
-        words += ["--message-send-max-retries", str(2**31 - 1), "--command-property", "delivery.timeout.ms=900000"]
+        words += ["--message-send-max-retries", str(2**31 - 1), "--max-block-ms", "900000"]
+        words += ["--command-property", "delivery.timeout.ms=900000"]
         words += ["--reader-property", "parse.key=true", "--reader-property", "key.separator=\t"]
         command = ["java", "-Xmx256m", "-cp", f"{self._jars}/*", "org.apache.kafka.tools.ConsoleProducer", *words]
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
