@@ -111,7 +111,7 @@ class Killer:
             self._draw()
 
     def _draw(self) -> None:
-        self._next = time.monotonic() + self.rng.uniform(0.3, 6.0)
+        self._next = time.monotonic() + self.rng.uniform(0.3, 5.0)
 
     def _replace(self, place: int) -> None:
         point = ""
