@@ -26,6 +26,7 @@ log = structlog.get_logger()
 
 CHECKPOINT_MS = 30_000
 CHECKPOINT_EVENTS = 50_000
+MODELS_A_CHECKPOINT = 100  # with more, checkpoints are up to five times as far apart
 LEASE_MS = 10_000
 RECLAIM_MS = 3_000
 MAX_POLL_RECORDS = 5_000
@@ -73,6 +74,7 @@ class Ingest:
         self._intake = new_intake()
         self.owned: dict[PartitionId, Owned] = {}
         self.checkpoints = 0
+        self.models_seen = 0  # in the newest checkpoint that held events
         self._gaps: list[GapRow] = []
         self._events: deque[SourceEvent] = deque()  # until each is dealt with: a store out of reach must not lose one
         self._sought: set[PartitionId] = set()  # since the last poll: chunks that it returned are from elsewhere
@@ -348,12 +350,17 @@ class Ingest:
             return True
         if any(owned.fresh and owned.next_offset != owned.stored_offset for owned in self.owned.values()):
             return True
-        if now_ms - self._checkpointed_ms < self._pace.checkpoint_ms:
+        if now_ms - self._checkpointed_ms < self._pace.checkpoint_ms * self._patience():
             return False
         return any(
             owned.next_offset != owned.stored_offset or owned.caught_up_ms != owned.stored_caught_up_ms
             for owned in self.owned.values()
         )
+
+    def _patience(self) -> float:
+        """A checkpoint overwrites a row for each pane it touches: with many models it comes more seldom, so that a store of 500 models is not
+        written anew every 30 s. Nothing is lost by it; a crash reads so much more again."""
+        return min(max(self.models_seen / MODELS_A_CHECKPOINT, 1.0), 5.0)
 
     def _rows(self, partitions: Sequence[Progress], harvest: Harvest) -> Checkpoint:
         newest: dict[PartitionId, Clock] = {}
@@ -397,6 +404,7 @@ class Ingest:
         self._failures = 0
         self._checkpointed_ms = self._pace.now_ms()
         self.checkpoints += 1
+        self.models_seen = len(harvest.predictions) or self.models_seen
         self._telemetry.checkpointed(self._checkpointed_ms, harvest, late_rows)
         self.source.courtesy_commit({p.partition: p.to_offset for p in partitions})
 

@@ -167,7 +167,10 @@ def _pattern(count: int) -> str:
 
 def _rounded(column: Sequence[Any]) -> msgspec.Raw | list[Any]:
     """The column as JSON with 6 significant digits: in one go where all are floats, which most columns are and most of the time is spent on."""
-    if set(map(type, column)) == {float}:
+    kinds = set(map(type, column))
+    if float not in kinds:
+        return column if isinstance(column, list) else list(column)
+    if len(kinds) == 1:
         text = _pattern(len(column)) % tuple(column)
         if "n" not in text:  # no nan, no inf
             return msgspec.Raw(f"[{text[:-1]}]".replace(".,", ".0,").replace(".]", ".0]").encode())
