@@ -6,7 +6,8 @@ a worker that wakes beside its successor, a database that answers late - ends in
 
 from __future__ import annotations
 
-from collections import deque
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -14,12 +15,13 @@ from dataclasses import dataclass, replace
 import structlog
 
 from monitor.clocks import Clock
+from monitor.continuity import follow_on
 from monitor.errors import FencedError, TransientError
 from monitor.failpoints import reach
 from monitor.intake import Harvest, Intake
 from monitor.ports import Assigned, Halted, PartitionId, RecordChunk, Revoked, Source, SourceEvent, Truncated
 from monitor.store import Checkpoint, GapRow, Progress, QuarantineRow, StaleReferences, Store
-from monitor.telemetry import Telemetry
+from monitor.telemetry import ASSIGNED, BATCH, GAPS, LAG, Telemetry
 from monitor.workers import is_alive
 
 log = structlog.get_logger()
@@ -137,6 +139,7 @@ class Ingest:
         if not partitions:
             self._forget()
             return
+        begun = time.perf_counter()
         harvest = self._intake.drain()
         try:
             result = self._store.checkpoint(self._rows(partitions, harvest))
@@ -152,7 +155,9 @@ class Ingest:
         except TransientError:
             self._forget()
             raise
+        self._telemetry.observe(BATCH, "checkpoint", seconds=time.perf_counter() - begun)
         self._stored(partitions, harvest, result.late_rows)
+        self._report()
 
     def close(self) -> None:
         """Store what is there and leave the group. Safe to skip: a crash does the same without the courtesy."""
@@ -205,6 +210,7 @@ class Ingest:
         self._reclaim -= partitions
         for partition in partitions:
             self.owned.pop(partition, None)
+            self._telemetry.forget(LAG, partition.topic, str(partition.partition))
 
     def _prefer_slowest(self) -> None:
         """Of several files the one furthest behind in event time is read next, so that no file's windows wait for another's."""
@@ -281,34 +287,15 @@ class Ingest:
         owned = self.owned.get(chunk.partition)
         if owned is None or not chunk.offsets:
             return 0
-        chunk = self._continue(chunk, owned)
+        chunk, holes = follow_on(chunk, owned.next_offset)
+        for start, end in holes:
+            self._hole(chunk.partition, start, end)
         if not chunk.offsets:
             return 0
         self._intake.add(chunk, now_ms)
         owned.next_offset = chunk.offsets[-1] + 1
         self._events_waiting += len(chunk.values)
         return len(chunk.values)
-
-    def _continue(self, chunk: RecordChunk, owned: Owned) -> RecordChunk:
-        """The part of a chunk that follows on what was taken; holes on the way are recorded unless the source explains them."""
-        if chunk.offsets[0] < owned.next_offset:
-            skip = sum(offset < owned.next_offset for offset in chunk.offsets)
-            chunk = RecordChunk(
-                partition=chunk.partition,
-                offsets=chunk.offsets[skip:],
-                values=chunk.values[skip:],
-                timestamps_ms=chunk.timestamps_ms[skip:] if chunk.timestamps_ms is not None else None,
-            )
-            if not chunk.offsets:
-                return chunk
-        first, last = chunk.offsets[0], chunk.offsets[-1]
-        if first > owned.next_offset:
-            self._hole(chunk.partition, owned.next_offset, first)
-        if last - first + 1 != len(chunk.values):
-            for before, after in zip(chunk.offsets, chunk.offsets[1:], strict=False):
-                if after != before + 1:
-                    self._hole(chunk.partition, before + 1, after)
-        return chunk
 
     def _hole(self, partition: PartitionId, start: int, end: int) -> None:
         explained = getattr(self.source, "explained_hole", None)
@@ -325,6 +312,7 @@ class Ingest:
             end=end,
             reason=reason,
         )
+        self._telemetry.add(GAPS, partition.topic, by=end - start)
         self._gaps.append(
             GapRow(
                 source=self.source.name,
@@ -407,6 +395,18 @@ class Ingest:
         self.models_seen = len(harvest.predictions) or self.models_seen
         self._telemetry.checkpointed(self._checkpointed_ms, harvest, late_rows)
         self.source.courtesy_commit({p.partition: p.to_offset for p in partitions})
+
+    def _report(self) -> None:
+        """How far behind this worker is, at the pace of its checkpoints. Files have no end that is cheap to ask for."""
+        topics = Counter(partition.topic for partition in self.owned)
+        for topic in self._topics:
+            self._telemetry.set(ASSIGNED, topic, value=topics[topic])
+        if not self._pace.live or getattr(self.source, "leased", False):
+            return
+        with suppress(TransientError):
+            for partition, end in self.source.end_offsets(sorted(self.owned)).items():
+                behind = max(0, end - self.owned[partition].next_offset)
+                self._telemetry.set(LAG, partition.topic, str(partition.partition), value=behind)
 
     def _forget(self) -> None:
         """Drop all that is not stored and read on from where the store stands. Asks nothing of the store, which may be out of reach."""
