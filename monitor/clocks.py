@@ -7,7 +7,7 @@ newest prediction time there - lateness + max(0, c - a).
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -52,9 +52,3 @@ def model_watermark(partitions: Iterable[tuple[PartitionClock, Clock | None]], l
         reached_ms = clock.newest_ms - lateness_ms + quiet_ms
         watermark = reached_ms if watermark is None else min(watermark, reached_ms)
     return watermark
-
-
-def merge_clocks(into: dict[Hashable, Clock], more: Mapping[Hashable, Clock]) -> None:
-    """Keep the later clock of each key."""
-    for key, clock in more.items():
-        into[key] = clock.later(into.get(key))

@@ -80,7 +80,6 @@ DETECTOR = Metric(
     ("detector",),
     SECONDS_SHORT,
 )
-DETECTOR_ERRORS = Metric("detector_errors_total", Kind.COUNTER, "Windows a monitor failed to judge.", ("detector",))
 
 # --- telling
 NOTIFICATIONS = Metric(
@@ -114,7 +113,6 @@ CATALOGUE = (
     WATERMARK,
     WINDOWS,
     DETECTOR,
-    DETECTOR_ERRORS,
     NOTIFICATIONS,
     NOTIFICATION,
     TRIGGERS,
