@@ -34,6 +34,9 @@ class Monitor(StrEnum):
     PREDICTION = "prediction"
     QUALITY = "quality"
     VOLUME = "volume"
+    PERFORMANCE = "performance"
+    CONCEPT = "concept"
+    JOINT = "joint"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from detectors.dispersion import Dispersion, block_bounds, dispersion, share_dis
 from detectors.exclusion import category_counts, exclusion, numeric_values
 from detectors.grouping import TARGETS, grouped
 from detectors.layout import Layout, Role, SubjectBins
+from detectors.performance_reference import performance_reference
 from detectors.profile import fold
 from detectors.reference_codec import decode_reference, encode_reference
 from detectors.reference_hash import reference_hash
@@ -68,6 +69,7 @@ def build_reference(table: ReferenceTable, settings: ReferenceSettings) -> Refer
         dispersion=scales,
         share_phi=share_dispersion(layout, blocks),
         warnings=tuple(warnings),
+        performance=performance_reference(table, settings, set(excluded)),
     )
 
 

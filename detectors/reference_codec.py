@@ -14,6 +14,10 @@ import numpy as np
 from detectors.bins import Bins, CategoryBins, NumericBins
 from detectors.dispersion import Dispersion
 from detectors.layout import Layout, SubjectBins
+from detectors.performance_codec import decode as decode_performance
+from detectors.performance_codec import encode as encode_performance
+from detectors.performance_layout import decode_layout, encode_layout
+from detectors.performance_reference import PerformanceReference
 from detectors.profile import decode, encode
 from detectors.reference_types import Reference, ReferenceSettings
 
@@ -58,6 +62,7 @@ def _object(reference: Reference) -> dict[str, Any]:
         ],
         "share_phi": reference.share_phi.tolist(),
         "warnings": reference.warnings,
+        "performance": None if reference.performance is None else _performance_object(reference.performance),
     }
 
 
@@ -83,6 +88,7 @@ def _reference(content: Mapping[str, Any]) -> Reference:
         },
         share_phi=np.array(content["share_phi"], dtype=np.float64).reshape(len(layout.subjects), -1),
         warnings=tuple(content["warnings"]),
+        performance=_performance(content.get("performance")),  # references of the first release have none
     )
 
 
@@ -113,3 +119,38 @@ def _bins(content: Mapping[str, Any]) -> Bins:
     first, last = content["inside"]
     edges = np.array(content["edges"], dtype=np.float64)
     return NumericBins(edges=edges, lo=content["lo"], hi=content["hi"], inside=(first, last))
+
+
+def _performance_object(performance: PerformanceReference) -> dict[str, Any]:
+    factors = performance.hour_factors
+    return {
+        "layout": encode_layout(performance.layout),
+        "profile": _text(encode_performance(performance.profile)),
+        "segment_values": {name: list(values) for name, values in performance.segment_values.items()},
+        "segments": {text: _text(encode_performance(profile)) for text, profile in performance.segments.items()},
+        "hour_factors": None if factors is None else factors.tolist(),
+        "estimator": _text(performance.estimator),
+    }
+
+
+def _performance(content: Mapping[str, Any] | None) -> PerformanceReference | None:
+    if content is None:
+        return None
+    factors = content["hour_factors"]
+    layout = decode_layout(content["layout"])
+    return PerformanceReference(
+        layout=layout,
+        profile=decode_performance(_data(content["profile"]), layout),
+        segment_values={name: tuple(values) for name, values in content["segment_values"].items()},
+        segments={text: decode_performance(_data(profile), layout) for text, profile in content["segments"].items()},
+        hour_factors=None if factors is None else np.array(factors, dtype=np.float64),
+        estimator=_data(content["estimator"]),
+    )
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _data(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from detectors.dispersion import Dispersion
 from detectors.grouping import TARGETS, Grouped, grouped
 from detectors.layout import Layout
 from detectors.profile import Profile
+
+if TYPE_CHECKING:
+    from detectors.performance_reference import PerformanceReference
 
 
 class ReferenceRefused(ValueError):
@@ -65,7 +68,8 @@ class Reference:
     `excluded`: feature -> why it is not judged. `ordered`: rows are in time order and enough for blocks, else distribution findings are
     warnings at most. `blocks`: how many (0 if not ordered). `dispersion`: by grouping target, see TARGETS.
     `share_phi` (subjects, 4): variance of the blocks' shares of missing (null or nan), absent, invalid, outside (out of range or other),
-    divided by what independent rows would have; 1 at least, and 1 where not known.
+    divided by what independent rows would have; 1 at least, and 1 where not known. `performance`: how good the model was on these rows;
+    None where the table does not say what happened.
     Derived: `constant` (by subject) and `constants` (names of constant features): quality checks only.
     """
 
@@ -80,6 +84,7 @@ class Reference:
     dispersion: Mapping[int, Dispersion]
     share_phi: NDArray[np.float64]
     warnings: tuple[str, ...]
+    performance: PerformanceReference | None = None
     constant: NDArray[np.bool_] = field(init=False, repr=False)
     constants: frozenset[str] = field(init=False, repr=False)
     _grouped: Mapping[int, Grouped] = field(init=False, repr=False)
