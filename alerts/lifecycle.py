@@ -62,6 +62,21 @@ class Reason(StrEnum):
     SETTLING = "settling"  # clean, but not yet in enough windows running
     CLEARED = "cleared"  # enough clean windows running: resolved
     CORRECTED = "corrected"  # a revision took back or changed what was told
+    NEW_VERSION = "new_version"  # another version of the model took over
+    NEW_REFERENCE = "new_reference"  # what is usual was set anew
+    EXPECTED = "expected"  # a person called it the new normal
+
+
+# Ends that are no verdict about the windows: no later window of the episode, and no revision of one, undoes them.
+CLOSING = frozenset({Reason.NEW_VERSION, Reason.NEW_REFERENCE, Reason.EXPECTED})
+
+
+class Verdict(StrEnum):
+    """What a person says of an alert: a real fault, a change that was meant, or nothing at all."""
+
+    REAL = "real"
+    EXPECTED = "expected"
+    FALSE = "false"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +156,69 @@ class AlertState:
         return self.phase in (Phase.FIRING, Phase.RESOLVING)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acknowledgement:
+    """Somebody has seen the alert. `severity` is what it was then; `at_ms` is the clock's time, as of all human acts.
+
+    The newest one of an alert holds. Raises ValueError where nobody is named.
+    """
+
+    alert: str
+    who: str
+    at_ms: int
+    severity: Severity
+    verdict: Verdict | None = None
+    comment: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.who.strip():
+            raise ValueError("an acknowledgement says by whom")
+
+
+def in_hand(acknowledgement: Acknowledgement | None, severity: Severity) -> bool:
+    """Whether the alert need not be repeated. One that has become worse since is told as if nobody had seen it."""
+    if acknowledgement is None:
+        return False
+    return _worse(acknowledgement.severity, severity) is acknowledgement.severity
+
+
+def close(
+    state: AlertState, reason: Reason, *, at_ms: int, window_id: str, text: str
+) -> tuple[AlertState, Transition | None]:
+    """End an episode for one of the reasons in `CLOSING`. One that was never told of ends quietly.
+
+    Raises ValueError for another reason: windows end an episode through `step`, revisions through `difference`.
+    """
+    if reason not in CLOSING:
+        raise ValueError(f"{reason} is no reason to close an alert")
+    if state.phase is Phase.PENDING:
+        return AlertState(reason=reason), None
+    if not state.active or state.severity is None or state.starts_at_ms is None:
+        return state, None
+    new = replace(state, phase=Phase.RESOLVED, reason=reason, run=0)
+    transition = Transition(
+        status=Status.RESOLVED,
+        reason=reason,
+        severity=state.severity,
+        at_ms=at_ms,
+        starts_at_ms=state.starts_at_ms,
+        ends_at_ms=state.last_drift_ms,
+        window_id=window_id,
+        text=text,
+    )
+    return new, transition
+
+
+def is_superseded(subject: Subject, version: str) -> bool:
+    """Whether an alert ends when `version` takes over: it is of another version. What is of none goes on."""
+    return subject.version is not None and subject.version != version
+
+
+def is_fresh(known_ms: int, now_ms: int, page_max_age_ms: int) -> bool:
+    """Whether people may be told of what became known at `known_ms` (the stream's time); older goes to the digest."""
+    return now_ms - known_ms <= page_max_age_ms
+
+
 def step(state: AlertState, observation: Observation, policy: Policy) -> tuple[AlertState, Transition | None]:
     """The state after one more window, and what to tell people, if anything. The new state's `reason` says why.
 
@@ -173,7 +251,7 @@ def difference(emitted: Sequence[Transition], refolded: Sequence[Transition]) ->
     `refold` makes of the same span now. An episode wrongly raised and still firing is resolved with reason `corrected`;
     one that was missed is told from its beginning; one that goes on after all, or with another severity, is told to
     fire again. An episode that was wrongly raised but has resolved by itself is left alone: nothing is firing that
-    should not. Episodes are told apart by their start, so alternation of firing and resolved holds per alert id, not
+    should not. So is one that was closed for a reason in `CLOSING`. Episodes are told apart by their start, so alternation of firing and resolved holds per alert id, not
     across ids.
     """
     # Start of an episode -> the last that was said of it.
@@ -181,6 +259,8 @@ def difference(emitted: Sequence[Transition], refolded: Sequence[Transition]) ->
     out = [_taken_back(last) for start, last in told.items() if last.status is Status.FIRING and start not in wanted]
     for start, last in wanted.items():
         before = told.get(start)
+        if before is not None and before.reason in CLOSING:
+            continue
         if before is None:
             out += [replace(t, corrected=True) for t in refolded if t.starts_at_ms == start]
         elif last.status is Status.RESOLVED:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from alerts.delivery import Outcome
 
@@ -35,7 +35,7 @@ class Outbox(Protocol):
     def lease_outbox(self, now_ms: int, owner: str, lease_ms: int, limit: int, /) -> Sequence[OutboxRow]:
         """Due rows that nobody holds, oldest first, of each (receiver, ordering key) only the oldest pending one.
 
-        What has expired is marked as that, and not handed out.
+        What has expired is marked as that and not handed out, or handed out a last time: `finish_outbox` ends it.
         """
 
     def finish_outbox(
@@ -48,12 +48,16 @@ class Outbox(Protocol):
         failed or expired has failed with it.
         """
 
-    def set_retraining_status(self, request_id: str, status: str, reason: str, now_ms: int, /) -> object:
-        """Move a retraining request on. May be called twice with the same status."""
+    def set_retraining_status(self, request_id: str, status: str, told: str, now_ms: int, /) -> object:
+        """Move a retraining request on, where `alerts.retraining.advance` allows it; otherwise the log tells and nothing is changed.
+
+        `told` is kept as what its delivery came to, beside the reason for which it was asked. May be called twice.
+        """
 
 
 class Notifier(Protocol):
-    """Carries one message to one receiver. Called from threads, for one receiver never twice at once.
+    """Carries one message to one receiver. Called from threads: of one lane never twice at once, but as a fallback also from
+    the lane of another.
 
     `send` returns within about `limit_seconds` and does not raise. Its errors hold no secret, no URL beyond the host
     and nothing that the receiver answered. `Retry` may mean that the message did arrive.
@@ -64,3 +68,15 @@ class Notifier(Protocol):
     def send(self, message_id: str, body: bytes, attempted_at_ms: int) -> Outcome: ...
 
     def close(self) -> None: ...
+
+
+class Forgetful(Protocol):
+    """A notifier whose receiver takes an alert for over when it is not repeated.
+
+    `resend` posts what `active` gives (alert objects), and is to be called every `resend_ms`. `active` may raise. With
+    `well` it may also say that we are.
+    """
+
+    resend_ms: int
+
+    def resend(self, active: Callable[[], Sequence[Mapping[str, Any]]], now_ms: int, well: bool, /) -> Outcome: ...

@@ -17,16 +17,36 @@ from detectors.assembly import states_of
 from detectors.finding import Finding, State
 from detectors.sentences import sentence
 from monitor.config import Model
-from monitor.results import alert_object, encode_findings, retraining_object
+from monitor.results import alert_object, decode_findings, encode_findings, retraining_object
 from monitor.store import AlertRow, ClosingTransaction, OutboxRow, RetrainingRow, WindowRow
 
 NOTIFICATION_LIFE_MS = 3 * 86_400_000
 ALERTS_A_MESSAGE = 100
 TARGET = "retraining:"  # before the name of a retraining target where receivers are named
 FAULT_MONITORS = ("quality", "volume")
+EXACT_MONITORS = ("performance", "concept")  # few findings, and people hold them against their own figures
+EXACT_DIGITS = 15
 
-# the window, its findings, and whether it follows on all that was folded
-Judged = tuple[WindowRow, Sequence[Finding], bool]
+Track = tuple[str, str, str | None]  # version, monitor and segment: what a subject's windows have in common
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A window and its findings. `in_order`: it follows on all that was folded. `before` are the marks of its last revision, "" if it had none.
+
+    `heard_ms`: when what decided it became known in the stream's own time. For all but performance that is the window's end; a label may come weeks
+    later, and a verdict is as old as the newest label in it.
+    """
+
+    row: WindowRow
+    findings: Sequence[Finding]
+    in_order: bool
+    before: str = ""
+    heard_ms: int | None = None
+
+
+def track_of(row: WindowRow) -> Track:
+    return row.version, row.monitor, row.segment
 
 
 @dataclass(slots=True)
@@ -39,12 +59,14 @@ class Standing:
 
     def encode(self) -> str:
         s = self.subject
-        return json.dumps([s.version, s.monitor, s.subject, s.check, lifecycle.encode_state(self.state), self.incident])
+        state = lifecycle.encode_state(self.state)
+        return json.dumps([s.version, s.monitor, s.subject, s.check, state, self.incident, s.segment])
 
     @classmethod
     def decode(cls, model: str, text: str) -> Standing:
-        version, monitor, subject, check, state, incident_id = json.loads(text)
-        whole = Subject(model=model, version=version, segment=None, monitor=monitor, subject=subject, check=check)
+        version, monitor, subject, check, state, incident_id, *rest = json.loads(text)
+        segment = rest[0] if rest else None  # stored before there were segments
+        whole = Subject(model=model, version=version, segment=segment, monitor=monitor, subject=subject, check=check)
         return cls(whole, lifecycle.decode_state(state), incident_id)
 
 
@@ -63,17 +85,20 @@ class Alerting:
         """Write the windows, then what follows from them; everything decided, in order. Runs inside the closer's transaction."""
         turn = _Fold(self, tx, model, now_ms)
         written: list[WindowRow | AlertRow | RetrainingRow] = []
-        revised: list[WindowRow] = []
-        for row, findings, in_order in judged:
-            if in_order:
-                turn.step(row, findings)
+        revised: dict[Track, list[Judged]] = {}
+        for item in judged:
+            row = item.row
+            turn.hear(item)
+            if item.in_order:
+                turn.step(row, item.findings)
             else:
-                revised.append(row)
-            stored = replace(row, findings=encode_findings(turn.dated(row, findings)))
+                revised.setdefault(track_of(row), []).append(item)
+            digits = EXACT_DIGITS if row.monitor in EXACT_MONITORS else 6
+            stored = replace(row, findings=encode_findings(turn.dated(row, item.findings), digits=digits))
             tx.put_window(stored)
             written.append(stored)
-        for version, monitor in dict.fromkeys((row.version, row.monitor) for row in revised):
-            turn.refold(version, monitor)
+        for track, items in revised.items():
+            turn.refold(track, items)
         return written + turn.finish()
 
 
@@ -83,15 +108,21 @@ class _Fold:
         self._standing = {mark: Standing.decode(model.name, text) for mark, text in tx.alert_states().items()}
         self._touched: set[str] = set()
         self._rows: list[AlertRow] = []
+        self._heard_ms: dict[Track, int] = {}
 
     # -- folding ------------------------------------------------------------------------------------------------------
+
+    def hear(self, item: Judged) -> None:
+        if item.heard_ms is not None:
+            track = track_of(item.row)
+            self._heard_ms[track] = max(item.heard_ms, self._heard_ms.get(track, item.heard_ms))
 
     def step(self, row: WindowRow, findings: Sequence[Finding]) -> None:
         """One window that follows on all before it: its drifting subjects, and those that were in trouble."""
         troubled = {
             (s.subject.subject, s.subject.check): mark
             for mark, s in self._standing.items()
-            if (s.subject.version or "", s.subject.monitor) == (row.version, row.monitor)
+            if (s.subject.version or "", s.subject.monitor, s.subject.segment) == track_of(row)
         }
         if not troubled and State.DRIFT not in states_of(findings):
             return
@@ -107,11 +138,19 @@ class _Fold:
             if transition is not None:
                 self._emit(mark, standing, transition)
 
-    def refold(self, version: str, monitor: str) -> None:
-        """A window in the past changed: fold each subject's history again and tell the difference only."""
-        history = [row for row in self._tx.windows(monitor=monitor, version=version) if not row.withdrawn]
+    def refold(self, track: Track, items: Sequence[Judged]) -> None:
+        """Windows in the past changed: fold each subject's history again, from where it may have changed, and tell the difference only.
+
+        What a window says of a subject for the first time corrects nothing (`_corrects`).
+        """
+        version, monitor, segment = track
+        before = {item.row.id: json.loads(item.before) if item.before else None for item in items}
+        all_told = [row for row in self._tx.alert_rows() if (row.version, row.monitor, row.segment) == track]
+        from_ms = self._changed_from_ms(all_told, min(item.row.end_ms for item in items))
+        told = [row for row in all_told if row.starts_at_ms >= from_ms]
+        stored = self._tx.windows(monitor=monitor, version=version, from_ms=from_ms - self._model.window.max_ms)
+        history = [row for row in stored if row.segment == segment and row.end_ms > from_ms and not row.withdrawn]
         history.sort(key=lambda row: (row.end_ms, row.start_ms))
-        told = [row for row in self._tx.alert_rows() if (row.version, row.monitor) == (version, monitor)]
         subjects = {(row.check, row.subject) for row in told}
         all_marks = [json.loads(row.marks) for row in history]
         for marks in all_marks:
@@ -120,7 +159,7 @@ class _Fold:
             whole = Subject(
                 model=self._model.name,
                 version=version or None,
-                segment=None,
+                segment=segment,
                 monitor=monitor,
                 subject=subject,
                 check=check,
@@ -134,7 +173,29 @@ class _Fold:
             emitted = [_transition(row) for row in [*told, *self._rows] if row.fingerprint == mark]
             self._settle(mark, standing, state)
             for transition in lifecycle.difference(emitted, transitions):
-                self._emit(mark, standing, transition)
+                text = transition.text or self._said(transition.window_id, check, subject, items, history)
+                corrected = _corrects(transition, before, f"{check} {subject}")
+                self._emit(mark, standing, replace(transition, text=text, corrected=corrected))
+
+    @staticmethod
+    def _said(window: str, check: str, subject: str, items: Sequence[Judged], history: Sequence[WindowRow]) -> str:
+        """What a window said of a subject, in words: of this turn's windows as they are, of older ones as they were stored."""
+        found = next((item.findings for item in items if item.row.id == window), None)
+        if found is None:
+            stored = next((row.findings for row in history if row.id == window), b"")
+            found = decode_findings(stored) if stored else []
+        finding = next((f for f in found if (f.check, f.subject) == (check, subject)), None)
+        return f"{subject}: {check}, after late data" if finding is None else sentence(finding)
+
+    def _changed_from_ms(self, told: Sequence[AlertRow], end_ms: int) -> int:
+        """Nothing before this can change when the first changed window ends at `end_ms`: the start of the oldest episode that was not over by then."""
+        if self._rules.policy.for_windows > 1:  # windows before an episode count too
+            return -(2**62)
+        last: dict[str, AlertRow] = {}
+        for row in told:
+            last[row.id] = row
+        running = [row.starts_at_ms for row in last.values() if row.status == "firing" or row.at_ms >= end_ms]
+        return min([end_ms - 1, *running])
 
     def dated(self, row: WindowRow, findings: Sequence[Finding]) -> Sequence[Finding]:
         """The findings, with `since` where they drift: the start of the episode that runs, or of the window where it is of another."""
@@ -168,7 +229,7 @@ class _Fold:
         self._rows.append(
             AlertRow(
                 id=identity, fingerprint=mark, incident=standing.incident, model=subject.model, version=subject.version or "",
-                monitor=subject.monitor, subject=subject.subject, check=subject.check, severity=str(transition.severity),
+                segment=subject.segment, monitor=subject.monitor, subject=subject.subject, check=subject.check, severity=str(transition.severity),
                 status=str(transition.status), corrected=transition.corrected, at_ms=transition.at_ms,
                 starts_at_ms=transition.starts_at_ms, ends_at_ms=transition.ends_at_ms, window=transition.window_id,
                 reason=str(transition.reason), text=transition.text, recorded_at_ms=self._now_ms,
@@ -179,7 +240,7 @@ class _Fold:
         return Subject(
             model=row.model,
             version=row.version or None,
-            segment=None,
+            segment=row.segment,
             monitor=row.monitor,
             subject=finding.subject,
             check=finding.check,
@@ -190,7 +251,7 @@ class _Fold:
             Subject(
                 model=row.model,
                 version=row.version or None,
-                segment=None,
+                segment=row.segment,
                 monitor=row.monitor,
                 subject=subject,
                 check=check,
@@ -258,7 +319,11 @@ class _Fold:
         return routing.decide(labels, self._rules.routes, self._rules.receivers, set(told)).receivers
 
     def _fresh(self, row: AlertRow) -> bool:
-        return row.recorded_at_ms - row.at_ms <= self._model.page_max_age_ms
+        return row.recorded_at_ms - self._known_ms(row) <= self._model.page_max_age_ms
+
+    def _known_ms(self, row: AlertRow) -> int:
+        """When what decided the transition became known, in the stream's own time."""
+        return max(row.at_ms, self._heard_ms.get((row.version, row.monitor, row.segment), row.at_ms))
 
     def _request_retraining(self) -> list[RetrainingRow]:
         settings = self._model.retraining
@@ -274,7 +339,7 @@ class _Fold:
             latest = (known + made)[-1] if known or made else None
             decision = retraining.decide(
                 retraining.Facts(
-                    mode=retraining.Mode(settings.mode), monitor=cause.monitor, at_ms=cause.at_ms, now_ms=self._now_ms,
+                    mode=retraining.Mode(settings.mode), monitor=cause.monitor, at_ms=self._known_ms(cause), now_ms=self._now_ms,
                     page_max_age_ms=self._model.page_max_age_ms, cooldown_ms=settings.cooldown_ms,
                     data_fault_active=faulty or any((row.ends_at_ms or row.at_ms) > cause.starts_at_ms for row in over),
                     latest=retraining.Latest(status=retraining.RetrainingStatus(latest.status), at_ms=latest.at_ms) if latest else None,
@@ -318,16 +383,34 @@ def _observation(row: WindowRow, finding: Finding | None) -> Observation:
 
 
 def _remembered(row: WindowRow, marks: Mapping[str, object], name: str) -> Observation:
-    drift, blind = marks["drift"], marks["blind"]
+    drift = marks["drift"]
     assert isinstance(drift, dict)
-    assert isinstance(blind, str | list)
     end_ms = row.start_ms + (row.end_ms - row.start_ms) // row.run
-    signal = Signal.DRIFT if name in drift else Signal.UNKNOWN if blind == "*" or name in blind else Signal.CLEAN
-    check, subject = _split(name)
+    unknown = _is_blind(marks, name) or marks.get("open", False)
+    signal = Signal.DRIFT if name in drift else Signal.UNKNOWN if unknown else Signal.CLEAN
     return Observation(
         window_id=row.id, start_ms=row.start_ms, end_ms=end_ms, signal=signal,
-        severity=lifecycle.Severity(drift.get(name, "warning")), text=f"{subject}: {check}, after late data",
+        severity=lifecycle.Severity(drift.get(name, "warning")),
     )  # fmt: skip
+
+
+def _is_blind(marks: Mapping[str, object], name: str) -> bool:
+    blind = marks["blind"]
+    return blind == "*" or (isinstance(blind, list) and name in blind)
+
+
+def _corrects(transition: Transition, before: Mapping[str, Mapping[str, object] | None], name: str) -> bool:
+    """Whether a transition mends what was told: a window that had judged the subject before says otherwise now. `before`: the marks that changed
+    windows had, None for a new one. That all is well is said for the first time by a window whose verdict had been open."""
+    if transition.reason is lifecycle.Reason.CORRECTED:
+        return True
+    over = transition.status is lifecycle.Status.RESOLVED
+    first = {
+        window_id
+        for window_id, marks in before.items()
+        if marks is None or _is_blind(marks, name) or (over and marks.get("open"))
+    }
+    return len(first) < len(before) and transition.window_id not in first
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -173,6 +173,15 @@ def alerts_list(
         show_alerts(store, history=history, as_json=json)
 
 
+@alerts_app.command("test")
+def alerts_test(receiver: str, config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """Send a test to a receiver, and its end: status 1 if either does not arrive."""
+    from monitor.commands import test_receiver
+
+    if not test_receiver(config, receiver, now_ms()):
+        raise typer.Exit(1)
+
+
 @retraining_app.command("list")
 def retraining_list(config: ConfigPath = DEFAULT_CONFIG, json: Json = False) -> None:
     """Retraining requests and where they stand."""

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import structlog
 
+from alerts.delivery import Delivered
 from monitor.adoption import adopt, notes
 from monitor.alerting import retraining_message
-from monitor.close import Decision
+from monitor.close_scene import Decision
 from monitor.config import Config, Model
 from monitor.config_load import load_config
 from monitor.errors import UserError
@@ -138,6 +139,19 @@ def approve(store: Store, request: str, now_ms: int) -> str:
     if row.status != "requested" or not store.approve_retraining(retraining_message(row, now_ms)):
         raise UserError(f"retraining request {request} is {row.status}, there is nothing to approve")
     return f"request {request} goes to {row.target}"
+
+
+def test_receiver(path: Path, name: str, now_ms: int) -> bool:
+    """Whether a test reached a receiver, and its end too. Says what came of each."""
+    from monitor.trial import receiver_named, try_receiver
+
+    configure_log()
+    one, arrived = receiver_named(load_config(path), name), True
+    for status, outcome in try_receiver(one, name, now_ms):
+        arrived = arrived and isinstance(outcome, Delivered)
+        print(f"{name}: {status}: {'delivered' if isinstance(outcome, Delivered) else outcome.error}")
+    one.close()
+    return arrived
 
 
 def calm_garbage_collection() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from monitor.config_load import load_config, parse_config
+from monitor.config_receivers import Alertmanager, Email, LogReceiver, PagerDuty, Receiver, Slack, Webhook
 from monitor.config_types import (
     Columns,
     Config,
@@ -11,16 +12,13 @@ from monitor.config_types import (
     Http,
     KafkaSecurity,
     KafkaSource,
-    LogReceiver,
     MemorySource,
     Model,
-    Receiver,
     ReferenceConfig,
     Retention,
     Retraining,
     Route,
     SourceConfig,
-    Webhook,
     Window,
 )
 from monitor.config_values import Kind, Task, parse_duration
@@ -47,6 +45,10 @@ __all__ = [
     "Receiver",
     "Webhook",
     "LogReceiver",
+    "PagerDuty",
+    "Slack",
+    "Email",
+    "Alertmanager",
     "Route",
     "Retention",
     "Http",

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from monitor.config_checks import check_references
+from monitor.config_receivers import FILES as RECEIVER_FILES
 from monitor.config_types import Config, ConfigFile
 from monitor.config_words import translate
 from monitor.config_yaml import Document, Mark, Problem, read_document
@@ -69,6 +70,10 @@ def _config(document: Document, base_dir: Path) -> Config:
         retraining_targets={name: entry.webhook for name, entry in parsed.retraining_targets.items()},
         retention=parsed.retention,
         http=parsed.http,
+        fallbacks={name: entry.fallback for name, entry in parsed.receivers.items() if entry.fallback is not None},
+        links=parsed.links,
+        egress=parsed.egress,
+        heartbeat=parsed.heartbeat,
     )
 
 
@@ -180,8 +185,7 @@ _PATHS: tuple[KeyPath, ...] = (
     ("sources", "*", "file", "paths", "*"),
     ("sources", "*", "kafka", "security", "ca_file"),
     ("sources", "*", "kafka", "security", "password", "file"),
-    ("receivers", "*", "webhook", "secret", "file"),
-    ("retraining_targets", "*", "webhook", "secret", "file"),
+    *RECEIVER_FILES,
     ("http", "tokens", "admin", "file"),
 )
 

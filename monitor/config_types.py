@@ -21,21 +21,25 @@ from pydantic import (
     model_validator,
 )
 
+from monitor.config_receivers import Egress, Heartbeat, Links, Receiver, ReceiverEntry, TargetEntry, Webhook
+from detectors.limits import parse_limit
 from monitor.config_values import (
     DAY_MS,
     AlertLabel,
+    Detectors,
     Duration,
     Kind,
     Label,
     Name,
+    OneOf,
     OrShort,
     PositiveDuration,
     SecretValue,
     Start,
     Strict,
+    Switch,
     Task,
     Text,
-    Url,
 )
 
 
@@ -123,6 +127,43 @@ class Retraining(Strict):
         return self
 
 
+class Limit(Strict):
+    """What a user will not have, whatever is usual: a metric, a feature's quality rate or drift value (`accuracy`, `income.missing`, `income.drift`).
+
+    It fires when the whole interval lies beyond it; `on: value` when the value does.
+    """
+
+    min: FiniteFloat | None = None
+    max: FiniteFloat | None = None
+    severity: Literal["warning", "critical"] = "warning"
+    on: Literal["interval", "value"] = "interval"
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> Self:
+        if self.min is None and self.max is None:
+            raise ValueError("should hold min, max or both")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError("min should not be above max")
+        return self
+
+
+class Monitors(Strict):
+    """What is watched besides data, prediction, quality and volume. YAML reads a bare `off` as false; both are understood.
+
+    `concept` names one detector or several; the first decides about alerts, the others are shown beside it.
+    """
+
+    performance: Switch = True
+    estimate: Switch = True
+    concept: Detectors = Field(default_factory=lambda: ("e_sr",))
+
+
+class Outcomes(Strict):
+    """`sample` is the share of prediction ids that are joined, chosen by a hash of the id, the same on both sides."""
+
+    sample: Annotated[FiniteFloat, Field(gt=0, le=1)] = 1.0
+
+
 class Model(Strict):
     """One watched model. `name` is its key under `models`."""
 
@@ -133,7 +174,12 @@ class Model(Strict):
     reference: ReferenceConfig | None = None
     window: Annotated[Window, OrShort()] = Window()
     lateness_ms: Duration = Field(default=60_000, alias="lateness")
+    maturity_ms: PositiveDuration = Field(default=30 * DAY_MS, alias="maturity")
     features: dict[Text, FeatureConfig] = Field(default_factory=dict)
+    segments: Annotated[tuple[Text, ...], Field(max_length=8)] = ()
+    limits: Annotated[dict[Text, Limit], Field(max_length=200)] = Field(default_factory=dict)
+    monitors: Monitors = Field(default_factory=Monitors)
+    outcomes: Outcomes = Outcomes()
     labels: dict[AlertLabel, Text] = Field(default_factory=dict)
     retraining: Retraining | None = None
     page_max_age_ms: PositiveDuration = Field(default=6 * 3_600_000, alias="page_max_age")
@@ -156,6 +202,13 @@ class Model(Strict):
                 if getattr(self, key) is not None:
                     raise ValueError(f"a {self.task} model has no {key}")
         return self
+
+    @field_validator("limits")
+    @classmethod
+    def _readable(cls, limits: dict[str, Limit]) -> dict[str, Limit]:
+        for name in limits:
+            parse_limit(name)
+        return limits
 
     @field_validator("labels")
     @classmethod
@@ -186,6 +239,12 @@ class KafkaSecurity(Strict):
         return self
 
 
+class Tombstone(Strict):
+    """A record with a null value takes back the prediction of `model` whose id is the record's key."""
+
+    model: Text
+
+
 class KafkaSource(Strict):
     """`start` (ms when it is a time) holds for partitions the store does not know."""
 
@@ -193,6 +252,7 @@ class KafkaSource(Strict):
     group_id: Text = "driftline"
     topics: Annotated[dict[Text, Literal["canonical"]], Field(min_length=1)]
     start: Start = "earliest"
+    tombstone: Tombstone | None = None
     session_timeout_ms: PositiveDuration = Field(default=10_000, alias="session_timeout")
     security: KafkaSecurity = KafkaSecurity()
 
@@ -218,44 +278,13 @@ class MemorySource(Strict):
     """The log inside the process that the demo and tests write to."""
 
 
-class _OneOf(Strict):
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
-        if sum(value is not None for value in dict(self).values()) != 1 or len(self.model_fields_set) != 1:
-            raise ValueError(f"should hold exactly one of: {', '.join(type(self).model_fields)}")
-        return self
-
-
-class _SourceEntry(_OneOf):
+class _SourceEntry(OneOf):
     kafka: KafkaSource | None = None
     file: FileSource | None = None
     memory: MemorySource | None = None
 
     def chosen(self) -> SourceConfig:
         return self.kafka or self.file or self.memory or MemorySource()
-
-
-class Webhook(Strict):
-    """Signed as Standard Webhooks say."""
-
-    url: Url
-    secret: SecretValue
-
-
-class LogReceiver(Strict):
-    """Writes alerts to the service's own log."""
-
-
-class _ReceiverEntry(_OneOf):
-    webhook: Webhook | None = None
-    log: LogReceiver | None = None
-
-    def chosen(self) -> Receiver:
-        return self.webhook or self.log or LogReceiver()
-
-
-class _TargetEntry(Strict):
-    webhook: Webhook
 
 
 class Route(Strict):
@@ -267,6 +296,7 @@ class Route(Strict):
 
 class Retention(Strict):
     windows_ms: PositiveDuration = Field(default=400 * DAY_MS, alias="windows")
+    outcomes_ms: PositiveDuration = Field(default=90 * DAY_MS, alias="outcomes")
     quarantine_ms: PositiveDuration = Field(default=30 * DAY_MS, alias="quarantine")
 
 
@@ -320,20 +350,25 @@ class ConfigFile(Strict):
     defaults: SkipValidation[Model | None] = None  # may be incomplete: it is judged where it has been merged
     sources: dict[Name, _SourceEntry] = Field(default_factory=dict)
     models: Annotated[dict[Name, Model], Field(min_length=1)]
-    receivers: dict[Name, _ReceiverEntry] = Field(default_factory=dict)
+    receivers: dict[Name, ReceiverEntry] = Field(default_factory=dict)
     routes: tuple[Route, ...] = ()
-    retraining_targets: dict[Name, _TargetEntry] = Field(default_factory=dict)
+    retraining_targets: dict[Name, TargetEntry] = Field(default_factory=dict)
     retention: Retention = Retention()
+    links: Links = Field(default_factory=dict)
+    egress: Egress = Egress()
+    heartbeat: Heartbeat | None = None
     http: Http | None = None
 
 
 SourceConfig = KafkaSource | FileSource | MemorySource
-Receiver = Webhook | LogReceiver
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """What the service runs on. Paths are absolute; secrets are not read yet. `http` None listens nowhere."""
+    """What the service runs on. Paths are absolute; secrets are not read yet. `http` None listens nowhere.
+
+    `fallbacks`: receiver -> the one that is told too when it cannot be reached. `links`: name -> URL with placeholders.
+    """
 
     base_dir: Path
     store: str = field(repr=False)  # may hold a password
@@ -344,3 +379,7 @@ class Config:
     retraining_targets: Mapping[str, Webhook]
     retention: Retention
     http: Http | None
+    fallbacks: Mapping[str, str] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict)
+    egress: Egress = field(default_factory=Egress)
+    heartbeat: Heartbeat | None = None

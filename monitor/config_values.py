@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -14,6 +14,7 @@ from pydantic import (
     PlainValidator,
     StringConstraints,
     WithJsonSchema,
+    model_validator,
 )
 from pydantic_core import CoreSchema
 
@@ -21,6 +22,7 @@ from monitor.labels import normalise_label
 from monitor.secret import Secret
 
 DAY_MS = 86_400_000
+DETECTORS = ("adwin", "ddm", "e_sr", "page_hinkley")
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": DAY_MS}
 _DURATION = r"^([0-9]{1,12})(ms|s|m|h|d)$"
 _TIME = r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:[Zz]|[+-]\d{2}:\d{2})"
@@ -60,6 +62,23 @@ def _http_url(value: str) -> str:
     return value
 
 
+def _switch(value: object) -> bool:
+    if value in (True, "on"):
+        return True
+    if value in (False, "off"):
+        return False
+    raise ValueError("should be on or off")
+
+
+def _detectors(value: object) -> tuple[str, ...]:
+    names = [value] if isinstance(value, str) else value
+    if value is False or names == ["off"]:
+        return ()
+    if not isinstance(names, list | tuple) or not names or not all(name in DETECTORS for name in names):
+        raise ValueError(f"should be off or some of: {', '.join(sorted(DETECTORS))}")
+    return tuple(dict.fromkeys(map(str, names)))
+
+
 class OrShort:
     """In the JSON schema: the mapping, or its short form."""
 
@@ -92,6 +111,19 @@ SecretValue = Annotated[
         }
     ),
 ]
+Switch = Annotated[bool, PlainValidator(_switch), WithJsonSchema({"enum": ["on", "off", True, False]})]
+Detectors = Annotated[
+    tuple[str, ...],
+    PlainValidator(_detectors),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": ["off", False, *sorted(DETECTORS)]},
+                {"type": "array", "items": {"enum": sorted(DETECTORS)}, "minItems": 1},
+            ]
+        }
+    ),
+]
 Task = Literal["binary", "multiclass", "regression", "unlabelled"]
 Kind = Literal["numeric", "categorical", "boolean"]
 
@@ -100,3 +132,17 @@ class Strict(BaseModel):
     """Unknown keys are errors, and nothing is turned into another type in silence."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_by_alias=True, validate_by_name=False)
+
+
+class OneOf(Strict):
+    """A mapping that holds exactly one of its keys, those in `beside` aside."""
+
+    beside: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        kinds = [name for name in type(self).model_fields if name not in self.beside]
+        stated = self.model_fields_set - self.beside
+        if sum(getattr(self, name) is not None for name in kinds) != 1 or len(stated) != 1:
+            raise ValueError(f"should hold exactly one of: {', '.join(kinds)}")
+        return self

@@ -146,7 +146,7 @@ class ModelDecoder:
         rows, records, times = admit(intake, rows, records, self._limits, parts)
         if not records:
             return
-        _, versions, ids, _, features, answers, segments, _ = zip(*map(astuple, records), strict=True)
+        _, versions, ids, _, features, answers, segments, weights = zip(*map(astuple, records), strict=True)
         cells: list[Cells] = list(map(astuple, features))
         if repaired and not wide:
             for i in [i for i, row in enumerate(rows) if row in repaired]:
@@ -170,6 +170,7 @@ class ModelDecoder:
             value=value,
             scores=self._class_scores(class_scores) if self._schema.classes else (),
             classes=self._schema.classes,
+            weights=_weights(weights),
         )
         parts.predictions.append(batch)
 
@@ -273,6 +274,12 @@ def _too_early(stamp: Stamp, time_ms: int, limits: Limits) -> str:
 
 def _places(rows: Sequence[int]) -> NDArray[np.int64]:
     return np.arange(rows.start, rows.stop) if isinstance(rows, range) else np.array(rows, np.int64)
+
+
+def _weights(weights: Sequence[float | None]) -> NDArray[np.float64] | None:
+    if weights.count(None) == len(weights):
+        return None
+    return np.array([1.0 if weight is None else weight for weight in weights], np.float64)
 
 
 def _versions(versions: Sequence[str | None]) -> Sequence[str]:

@@ -20,10 +20,15 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from monitor.close import Closer, Decision
+from alerts.notifiers.log import LogNotifier
+from alerts.routing import LOG
+from alerts.sender import Sender
+from monitor.close import Closer
+from monitor.close_scene import Decision
 from monitor.commands import configure_log
 from monitor.config import Config, load_config
 from monitor.config_types import Http, KafkaSource
+from monitor.counting import Counted
 from monitor.demo_world import DAYS, FAULTS, HOUR_MS, MODELS, START_MS, Fault, hour_of_events, reference_columns
 from monitor.errors import UserError
 from monitor.exposition import serve
@@ -115,18 +120,20 @@ def _simulate(
     """Hour by hour: traffic is written, read, folded and judged; incidents are printed as they fire. Returns the number of events."""
     write, source = log
 
+    news: list[AlertRow] = []
+
     def decided(decision: Decision) -> None:
         if isinstance(decision, AlertRow) and decision.status == "firing":
             found.fired.append(decision)
-            console.print(
-                f"  [bold red]{decision.severity.upper():8}[/bold red] {_when(decision.at_ms)}  [bold]{escape(decision.model)}[/bold]  {escape(decision.text)}"
-            )
+            news.append(decision)
 
     pace = Pace(now_ms=clock, live=False)
     ingest = Ingest(
         source, runtime.store, runtime.new_intake, owner="demo", writer="demo", pace=pace, telemetry=runtime.telemetry
     )
     closer = runtime.closer(side_effects=True, decided=decided)
+    told = {LOG: Counted(LOG, LogNotifier(), runtime.telemetry)}
+    sender = Sender(runtime.store, told, clock=clock, random=lambda: 0.0, owner="demo")
     events = 0
     with _progress(console) as progress:
         task = progress.add_task("simulated days", total=DAYS)
@@ -137,12 +144,32 @@ def _simulate(
             _read(ingest, events)
             if hour % CLOSE_EVERY_HOURS == CLOSE_EVERY_HOURS - 1:
                 _close(ingest, closer)
+                sender.send_due()
+                _tell(console, news)
                 progress.update(task, completed=(hour + 1) / 24)
         ingest.checkpoint()
         closer.step()
         closer.finish_input()
+        sender.send_due()
+        _tell(console, news)
+    sender.close(patience_seconds=2.0)
     ingest.close()
     return events
+
+
+def _tell(console: Console, news: list[AlertRow]) -> None:
+    """One line for each incident that something new is known of: its worst alert, and how many more there are."""
+    incidents: dict[str, list[AlertRow]] = {}
+    for alert in news:
+        incidents.setdefault(alert.incident, []).append(alert)
+    for alerts in incidents.values():
+        worst = min(alerts, key=lambda alert: (alert.severity != "critical", alert.starts_at_ms))
+        others = sorted({alert.subject for alert in alerts} - {worst.subject})
+        more = f"  [dim](also {escape(', '.join(others))})[/dim]" if others else ""
+        console.print(
+            f"  [bold red]{worst.severity.upper():8}[/bold red] {_when(worst.at_ms)}  [bold]{escape(worst.model)}[/bold]  {escape(worst.text)}{more}"
+        )
+    news.clear()
 
 
 def _read(ingest: Ingest, total: int) -> None:
@@ -199,8 +226,7 @@ def _write_world(folder: Path) -> Config:
         columns = reference_columns(model)
         pq.write_table(pa.table(columns), folder / f"{model.name}.parquet")
         models[model.name] = {
-            "task": model.task, "window": model.window, "reference": {"path": f"{model.name}.parquet"},
-            **({"positive_label": "yes"} if model.task == "binary" else {}),
+            "task": model.task, "window": model.window, "reference": {"path": f"{model.name}.parquet"}, **model.settings,
         }  # fmt: skip
     path = folder / "driftline.yaml"
     path.write_text(json.dumps({"store": f"sqlite:///{folder}/demo.db", "models": models}, indent=1), encoding="utf-8")

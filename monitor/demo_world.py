@@ -1,9 +1,9 @@
-"""The demo's world: three models, their traffic, and the faults that are injected into it. Seeded; time is simulated."""
+"""The demo's world: four models, their traffic and outcomes, and the faults that are injected into it. Seeded; time is simulated."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import msgspec
@@ -37,13 +37,19 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class DemoModel:
-    """`rate` is events an hour on average; `task` and `window` go into the configuration."""
+    """`rate` is predictions an hour on average; `task`, `window` and `settings` go into the configuration.
+
+    `truth`: column of `draw` that holds what will turn out, told `label_days` after the prediction; None where nobody learns it.
+    """
 
     name: str
     task: str
     window: str
     rate: int
     draw: Draw
+    truth: str | None = None
+    label_days: int = 0
+    settings: Mapping[str, object] = field(default_factory=dict)
 
 
 def at(day: int, hour: int = 0) -> int:
@@ -56,6 +62,8 @@ FAULTS = (
     Fault("silent hour", "fraud", "rows", ("silence",), at(13, 14), at(13, 15)),
     Fault("unit change", "fraud", "amount", ("out_of_range", "distribution"), at(17, 6), at(18, 6)),
     Fault("new category", "churn", "plan", ("unseen",), at(21), at(24)),
+    Fault("concept change", "credit", "error", ("e_sr",), at(7), at(28)),
+    Fault("limit breached", "credit", "accuracy", ("limit",), at(7), at(28)),
 )
 
 
@@ -95,11 +103,30 @@ def _price(rng: np.random.Generator, n: int) -> Columns:
     }
 
 
+def _credit(rng: np.random.Generator, n: int) -> Columns:
+    income = np.exp(rng.normal(7.9, 0.4, n)).round(2)
+    debt = rng.beta(2.0, 4.0, n).round(4)
+    region = rng.choice(["north", "south", "east", "west"], n, p=[0.25, 0.3, 0.25, 0.2])
+    score = 1 / (1 + np.exp(-(14.0 * debt - 5.2 - 1.1 * (np.log(income) - 7.9))))
+    defaulted = rng.random(n) < score
+    return {
+        "income": income, "debt_ratio": debt, "region": region, "years_employed": rng.integers(0, 40, n),
+        "score": score.round(6), "label": np.where(defaulted, "default", "paid"),
+    }  # fmt: skip
+
+
 MODELS = (
-    DemoModel("churn", "binary", "6h", 160, _churn),
-    DemoModel("fraud", "binary", "1h", 420, _fraud),
+    DemoModel("churn", "binary", "6h", 160, _churn, settings={"positive_label": "yes"}),
+    DemoModel("fraud", "binary", "1h", 420, _fraud, settings={"positive_label": "yes"}),
     DemoModel("price", "regression", "1d", 60, _price),
-)
+    DemoModel(
+        "credit", "binary", "1d", 80, _credit, truth="label", label_days=14,
+        settings={
+            "positive_label": "default", "decision_threshold": 0.5, "segments": ["region"],
+            "limits": {"accuracy": {"min": 0.8, "severity": "critical"}},
+        },
+    ),
+)  # fmt: skip
 
 
 def reference_columns(model: DemoModel) -> Columns:
@@ -114,7 +141,19 @@ def reference_columns(model: DemoModel) -> Columns:
 
 
 def hour_of_events(model: DemoModel, hour: int) -> list[bytes]:
-    """One simulated hour of a model's predictions as canonical events in time order, its faults included."""
+    """What a model's producers send in one simulated hour, as canonical events: predictions in time order, the outcomes that fall due after them."""
+    times, values = _hour(model, hour)
+    values.pop(model.truth or "", None)
+    events = list(_encode(model, hour, times, values))
+    predicted = hour - model.label_days * 24
+    if model.truth is not None and predicted >= 0:
+        times, values = _hour(model, predicted)
+        events += _outcomes(model, predicted, times, values[model.truth])
+    return events
+
+
+def _hour(model: DemoModel, hour: int) -> tuple[NDArray[np.int64], dict[str, list[object]]]:
+    """Times and columns of one hour's predictions, its faults included; the same whenever it is asked for."""
     start_ms = START_MS + hour * HOUR_MS
     rng = np.random.default_rng([SEED, _number(model), 1 + hour])
     daily = 1 + 0.3 * np.sin(2 * np.pi * (hour % 24 - 9) / 24)
@@ -125,9 +164,22 @@ def hour_of_events(model: DemoModel, hour: int) -> list[bytes]:
         fault.subject for fault in FAULTS if fault.model == model.name and fault.start_ms <= start_ms < fault.end_ms
     }
     if "rows" in active:
-        return []
-    values: dict[str, list[object]] = {name: _broken(name, column, active, rng) for name, column in columns.items()}
-    return list(_encode(model, hour, times, values))
+        return times[:0], {name: [] for name in columns}
+    if "error" in active:  # what is true of the same people has changed, not the people
+        north = (columns["region"] == "north") & (rng.random(n) < 0.7)
+        columns["label"] = np.where(north, "default", columns["label"])
+    return times, {name: _broken(name, column, active, rng) for name, column in columns.items()}
+
+
+def _outcomes(model: DemoModel, hour: int, times: NDArray[np.int64], truth: list[object]) -> Iterator[bytes]:
+    encode = msgspec.json.Encoder().encode
+    for place, (label, time_ms) in enumerate(zip(truth, times.tolist(), strict=True)):
+        yield encode(
+            {
+                "type": "outcome", "model": model.name, "id": f"{model.name}-{hour}-{place}",
+                "ts": time_ms + model.label_days * DAY_MS, "label": label,
+            }
+        )  # fmt: skip
 
 
 def _broken(name: str, column: NDArray[np.generic], active: set[str], rng: np.random.Generator) -> list[object]:

@@ -41,6 +41,7 @@ class EventBatch:
     `rows[i]` is the place of event i in the block of values it was decoded from (rising). `versions[i]` is "" where the event names none.
     `times_ms` is int64. `features` are in the order of the schema's features. `score` and `value` are NumericColumns (NaN where not given);
     `label` is a CategoryColumn of normalised label texts (None where not given); `scores` one NumericColumn per class of a multiclass model.
+    `weights` is float64, None where no event of the block names one (each counts 1).
     """
 
     model: str
@@ -54,6 +55,7 @@ class EventBatch:
     value: Column
     scores: tuple[Column, ...] = ()
     classes: tuple[str, ...] = ()  # the class of each of `scores`
+    weights: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.times_ms)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Protocol
 
+from alerts.routing import LOG
+from monitor.alerting import TARGET
 from monitor.config_types import Http, is_loopback
 from monitor.errors import DriftlineError
 from monitor.http import HttpServer, build_app
@@ -50,7 +52,8 @@ def facts(runtime: Runtime) -> Facts:
             )
             for name, model in runtime.config.models.items()
         },
-        receivers=[*runtime.config.receivers, *runtime.config.retraining_targets],
+        receivers=[LOG, *runtime.config.receivers, *(TARGET + name for name in runtime.config.retraining_targets)],
+        now_ms=runtime.now_ms,
     )
 
 

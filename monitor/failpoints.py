@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-POINTS = ("after_claim", "before_commit", "after_commit", "before_close_commit", "after_close_commit")
+POINTS = ("after_claim", "after_join", "before_commit", "after_commit", "before_close_commit", "after_close_commit")
 KILLED = 137  # what a shell calls a process ended by SIGKILL
 
 _point, _, _times = os.environ.get("DRIFTLINE_FAILPOINT", "").partition(":")

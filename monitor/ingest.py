@@ -10,18 +10,20 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import structlog
 
-from monitor.clocks import Clock
 from monitor.continuity import follow_on
 from monitor.errors import FencedError, TransientError
 from monitor.failpoints import reach
+from monitor.harvest_rows import quarantine_rows, with_clocks
 from monitor.intake import Harvest, Intake
+from monitor.joining import MERGES
 from monitor.ports import Assigned, Halted, PartitionId, RecordChunk, Revoked, Source, SourceEvent, Truncated
-from monitor.store import Checkpoint, GapRow, Progress, QuarantineRow, StaleReferences, Store
-from monitor.telemetry import ASSIGNED, BATCH, GAPS, LAG, Telemetry
+from monitor.stalls import Stalls
+from monitor.store import Checkpoint, CheckpointResult, GapRow, Progress, StaleReferences, Store
+from monitor.telemetry import ASSIGNED, BATCH, GAPS, LAG, STALLS, Telemetry
 from monitor.workers import is_alive
 
 log = structlog.get_logger()
@@ -89,6 +91,7 @@ class Ingest:
         self._leased_ms = 0
         self._reclaim: frozenset[PartitionId] = frozenset()
         self._reclaim_ms = 0
+        self._stalls = Stalls()
 
     @property
     def settled(self) -> bool:
@@ -156,7 +159,7 @@ class Ingest:
             self._forget()
             raise
         self._telemetry.observe(BATCH, "checkpoint", seconds=time.perf_counter() - begun)
-        self._stored(partitions, harvest, result.late_rows)
+        self._stored(partitions, harvest, result)
         self._report()
 
     def close(self) -> None:
@@ -351,37 +354,25 @@ class Ingest:
         return min(max(self.models_seen / MODELS_A_CHECKPOINT, 1.0), 5.0)
 
     def _rows(self, partitions: Sequence[Progress], harvest: Harvest) -> Checkpoint:
-        newest: dict[PartitionId, Clock] = {}
-        for (partition, _), clock in harvest.clocks.items():
-            newest[partition] = clock.later(newest.get(partition))
         return Checkpoint(
             group=self.source.name,
             owner=self._owner,
             writer=self._writer,
             now_ms=self._pace.now_ms(),
             reference_generation=self._intake.generation,
-            partitions=[
-                _with_clock(progress, newest.get(progress.partition), progress.partition in harvest.outcome_partitions)
-                for progress in partitions
-            ],
+            partitions=with_clocks(partitions, harvest),
             clocks=harvest.clocks,
+            outcome_clocks=harvest.outcome_clocks,
             deltas=harvest.deltas,
-            quarantine=[
-                QuarantineRow(
-                    source=self.source.name,
-                    topic=bad.partition.topic,
-                    partition=bad.partition.partition,
-                    offset=bad.offset,
-                    reason=str(bad.reason),
-                    detail=bad.detail,
-                )
-                for bad in harvest.quarantine
-            ],
+            quarantine=quarantine_rows(self.source.name, harvest),
             gaps=self._gaps,
             unconfigured=harvest.unconfigured,
+            join=harvest.join,
+            fold=self._intake.joining.fold,
+            merges=MERGES,
         )
 
-    def _stored(self, partitions: Sequence[Progress], harvest: Harvest, late_rows: Mapping[str, int]) -> None:
+    def _stored(self, partitions: Sequence[Progress], harvest: Harvest, result: CheckpointResult) -> None:
         for progress in partitions:
             owned = self.owned[progress.partition]
             owned.fresh = owned.fresh and owned.stored_offset == progress.to_offset
@@ -393,20 +384,32 @@ class Ingest:
         self._checkpointed_ms = self._pace.now_ms()
         self.checkpoints += 1
         self.models_seen = len(harvest.predictions) or self.models_seen
-        self._telemetry.checkpointed(self._checkpointed_ms, harvest, late_rows)
+        self._telemetry.checkpointed(self._checkpointed_ms, harvest, result.late_rows)
+        self._telemetry.joined(result.join)
         self.source.courtesy_commit({p.partition: p.to_offset for p in partitions})
 
     def _report(self) -> None:
-        """How far behind this worker is, at the pace of its checkpoints. Files have no end that is cheap to ask for."""
+        """How far behind this worker is, and where it stands still, at the pace of its checkpoints. Files have no end that is cheap to ask for."""
         topics = Counter(partition.topic for partition in self.owned)
         for topic in self._topics:
             self._telemetry.set(ASSIGNED, topic, value=topics[topic])
-        if not self._pace.live or getattr(self.source, "leased", False):
+        with suppress(TransientError):
+            self._telemetry.join_holds(self._store.join_size())
+        if getattr(self.source, "leased", False):
             return
+        for topic in topics:
+            self._telemetry.add(STALLS, topic, by=0)
+        standing: dict[PartitionId, tuple[int, bool]] = {}
         with suppress(TransientError):
             for partition, end in self.source.end_offsets(sorted(self.owned)).items():
-                behind = max(0, end - self.owned[partition].next_offset)
-                self._telemetry.set(LAG, partition.topic, str(partition.partition), value=behind)
+                offset = self.owned[partition].next_offset
+                self._telemetry.set(LAG, partition.topic, str(partition.partition), value=max(0, end - offset))
+                # a transaction's marker lies behind the last record: what was read to its end is not waiting
+                standing[partition] = offset, offset < end and not self.source.caught_up(partition)
+            for topic, number in self._stalls.look(self._pace.now_ms(), standing) if self._pace.live else ():
+                offset = standing[PartitionId(topic, number)][0]
+                self._telemetry.add(STALLS, topic)
+                log.error("partition stalled", source=self.source.name, topic=topic, partition=number, offset=offset)
 
     def _forget(self) -> None:
         """Drop all that is not stored and read on from where the store stands. Asks nothing of the store, which may be out of reach."""
@@ -442,9 +445,3 @@ class Ingest:
         for partition, owned in self.owned.items():
             self._seek(partition, owned.next_offset)
             self.source.resume(partition)
-
-
-def _with_clock(progress: Progress, newest: Clock | None, outcomes: bool) -> Progress:
-    if newest is None:
-        return replace(progress, outcomes_seen=outcomes)
-    return replace(progress, newest_ms=newest.newest_ms, newest_read_ms=newest.read_ms, outcomes_seen=outcomes)

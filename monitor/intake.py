@@ -22,6 +22,8 @@ from monitor.clocks import Clock
 from monitor.codec import Codec
 from monitor.event_schema import EventSchema
 from monitor.events import Block, EventBatch, Reason
+from monitor.joining import Joined, Joining
+from monitor.outcomes import JoinBatch, LayoutKey
 from monitor.ports import PartitionId, RecordChunk
 from monitor.references import ReferenceBook
 from monitor.store import PaneKey
@@ -51,6 +53,8 @@ class Harvest:
     outcome_partitions: set[PartitionId] = field(default_factory=set)
     quarantine: list[Quarantined] = field(default_factory=list)
     unconfigured: dict[str, int] = field(default_factory=dict)
+    outcome_clocks: dict[tuple[PartitionId, str], Clock] = field(default_factory=dict)
+    join: JoinBatch | None = None
     predictions: dict[str, int] = field(default_factory=dict)
     outcomes: dict[str, int] = field(default_factory=dict)
     null_values: int = 0
@@ -68,8 +72,17 @@ class Intake:
     Callers may not assume that a record shows in the harvest before `drain`, which decodes and folds all that waits.
     """
 
-    def __init__(self, schemas: Mapping[str, EventSchema], book: ReferenceBook, window_ms: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        schemas: Mapping[str, EventSchema],
+        book: ReferenceBook,
+        window_ms: Mapping[str, int],
+        joined: Mapping[str, Joined] | None = None,
+        tombstones: str | None = None,
+    ) -> None:
         self._codec, self._book, self._window_ms = Codec(schemas), book, window_ms
+        self.joining = Joining(joined or {}, book)
+        self._tombstones = tombstones  # the model whose predictions null values take back
         self._fields = {
             name: {feature.name: place for place, feature in enumerate(schema.features)}
             for name, schema in schemas.items()
@@ -90,6 +103,7 @@ class Intake:
         self._stamped = False
         self.pending_bytes = 0
         self._harvest = Harvest()
+        self.joining.drain()
 
     @property
     def generation(self) -> int:
@@ -110,7 +124,7 @@ class Intake:
         )  # where values come from, without holding them
         self._bases.append(base)
         self._stamped = self._stamped or chunk.timestamps_ms is not None
-        values, places = self._without_nulls(chunk.values, base)
+        values, places = self._without_nulls(chunk, base, read_ms)
         for start in range(
             0, len(values), BLOCK_ROWS
         ):  # a block is routed and decoded while it is in the processor's cache
@@ -124,6 +138,7 @@ class Intake:
         for model in list(self._batches):
             self._fold(model)
         harvest = self._harvest
+        harvest.join = self.joining.drain()
         self.discard()
         return harvest
 
@@ -146,12 +161,17 @@ class Intake:
             if len(pending.values) == BLOCK_ROWS:
                 self._decode_full_blocks(pending, hint)
 
-    def _without_nulls(self, values: Sequence[bytes | None], base: int) -> tuple[list[bytes], Sequence[int]]:
+    def _without_nulls(self, chunk: RecordChunk, base: int, read_ms: int) -> tuple[list[bytes], Sequence[int]]:
+        values = chunk.values
         places = range(base, base + len(values))
         kept = [value for value in values if value is not None]
         if len(kept) == len(values):
             return kept, places
         self._harvest.null_values += len(values) - len(kept)
+        if self._tombstones is not None and chunk.keys is not None:
+            ids = [_id(key) for key, value in zip(chunk.keys, values, strict=True) if value is None and key]
+            if ids:
+                self.joining.retract(self._tombstones, ids, [read_ms] * len(ids))
         return kept, [place for place, value in zip(places, values, strict=True) if value is not None]
 
     def _decode_all(self) -> None:
@@ -183,7 +203,7 @@ class Intake:
                 self._fold(batch.model)
 
     def _set_aside(self, block: Block, spots: NDArray[np.int64]) -> None:
-        """Account for what is no prediction: rejected records, outcomes (counted until the join exists), unknown models."""
+        """Account for what is no prediction: rejected records, outcomes, unknown models."""
         for rejected in block.rejected:
             chunk, row, _ = self._origin(int(spots[rejected.row]))
             self._harvest.quarantine.append(
@@ -191,8 +211,15 @@ class Intake:
             )
         for outcomes in block.outcomes:
             self._harvest.outcomes[outcomes.model] = self._harvest.outcomes.get(outcomes.model, 0) + len(outcomes)
-            for index in np.unique(np.searchsorted(self._bases, spots[outcomes.rows], side="right")):
-                self._harvest.outcome_partitions.add(self._chunks[int(index) - 1][0].partition)
+            chunk_of = np.searchsorted(self._bases, spots[outcomes.rows], side="right") - 1
+            for index in np.unique(chunk_of):
+                chunk, read_ms = self._chunks[int(index)]
+                self._harvest.outcome_partitions.add(chunk.partition)
+                clock = Clock(int(outcomes.times_ms[chunk_of == index].max()), read_ms)
+                key = (chunk.partition, outcomes.model)
+                self._harvest.outcome_clocks[key] = clock.later(self._harvest.outcome_clocks.get(key))
+            if self.joining.wants(outcomes.model):
+                self.joining.outcomes(outcomes)
         for _, model in block.unconfigured:
             self._harvest.unconfigured[model] = self._harvest.unconfigured.get(model, 0) + 1
 
@@ -218,9 +245,11 @@ class Intake:
         if bisect_right(self._bases, first) == bisect_right(self._bases, last):
             self._advance_clock(batch.model, bisect_right(self._bases, first) - 1, int(batch.times_ms.max()))
             return
-        chunk_of = np.searchsorted(self._bases, spots, side="right") - 1
-        for index in np.unique(chunk_of):
-            self._advance_clock(batch.model, int(index), int(batch.times_ms[chunk_of == index].max()))
+        chunk_of = np.searchsorted(self._bases, spots, side="right") - 1  # rising, as the spots are
+        begins = np.flatnonzero(np.diff(chunk_of, prepend=-1))
+        newest = np.maximum.reduceat(batch.times_ms, begins)
+        for index, newest_ms in zip(chunk_of[begins].tolist(), newest.tolist(), strict=True):
+            self._advance_clock(batch.model, index, newest_ms)
 
     def _advance_clock(self, model: str, index: int, newest_ms: int) -> None:
         chunk, read_ms = self._chunks[index]
@@ -236,7 +265,8 @@ class Intake:
         times = np.concatenate([batch.times_ms for batch in batches])
         starts = times // size_ms * size_ms
         versions = list(chain.from_iterable([batch.versions for batch in batches]))
-        joined = _Joined(batches)
+        joined = _Columns(batches)
+        to_join: dict[LayoutKey, list[NDArray[np.int64] | None]] = {}
         for version, start_ms, rows in _groups(versions, starts):
             adopted = self._book.in_force(model, version, start_ms)
             if adopted is None:
@@ -250,6 +280,30 @@ class Intake:
             key = PaneKey(model, version, adopted.reference.hash if adopted else "", start_ms)
             known = self._harvest.deltas.get(key)
             self._harvest.deltas[key] = delta if known is None else merge(known, delta)
+            if adopted is not None and adopted.reference.performance is not None and model in self.joining.joined:
+                to_join.setdefault(LayoutKey(model, version, key.reference), []).append(rows)
+        for layout, parts in to_join.items():
+            self._join(layout, joined, times, parts)
+
+    def _join(
+        self, layout: LayoutKey, joined: _Columns, times: NDArray[np.int64], parts: list[NDArray[np.int64] | None]
+    ) -> None:
+        reference = self._book.by_hash(layout.reference)
+        if reference is None or reference.performance is None:
+            return
+        chosen = [part for part in parts if part is not None]
+        rows = None if len(chosen) < len(parts) else np.sort(np.concatenate(chosen))
+        fields = self._fields[layout.model]
+        wanted = {feature.name for feature in reference.performance.layout.features}
+        wanted |= reference.performance.segment_values.keys()
+        self.joining.predictions(
+            layout,
+            joined.ids(rows),
+            times if rows is None else times[rows],
+            columns=joined.answers(reference, rows),
+            features={name: joined.some("feature", name, fields, rows) for name in sorted(wanted & fields.keys())},
+            weights=joined.weights(rows),
+        )
 
 
 def _groups(versions: list[str], starts: NDArray[np.int64]) -> list[tuple[str, int, NDArray[np.int64] | None]]:
@@ -257,6 +311,8 @@ def _groups(versions: list[str], starts: NDArray[np.int64]) -> list[tuple[str, i
     names = sorted(set(versions))
     if len(names) == 1 and starts[0] == starts[-1] and (starts == starts[0]).all():
         return [(names[0], int(starts[0]), None)]
+    if len(names) == 1:
+        return [(names[0], int(start), np.flatnonzero(starts == start)) for start in np.unique(starts)]
     code = {name: place for place, name in enumerate(names)}
     codes = np.fromiter((code[version] for version in versions), np.int64, len(versions))
     groups: list[tuple[str, int, NDArray[np.int64] | None]] = []
@@ -268,7 +324,7 @@ def _groups(versions: list[str], starts: NDArray[np.int64]) -> list[tuple[str, i
     return groups
 
 
-class _Joined:
+class _Columns:
     """The columns of several batches end to end, each joined once and only when a layout asks for it."""
 
     def __init__(self, batches: list[EventBatch]) -> None:
@@ -278,11 +334,47 @@ class _Joined:
     def columns(self, reference: Reference, fields: Mapping[str, int]) -> list[Column]:
         return [self._column(subject.role, subject.name, fields) for subject in reference.layout.subjects]
 
+    def some(self, role: str, name: str, fields: Mapping[str, int], rows: NDArray[np.int64] | None) -> Column:
+        column = self._column(role, name, fields)
+        return column if rows is None else _take(column, rows)
+
+    def answers(self, reference: Reference, rows: NDArray[np.int64] | None) -> dict[str, Column]:
+        """What the model said, by the names of `performance_rows`."""
+        names = {"score": "score", "label": "label", "value": "value"}
+        names |= {f"scores.{name}": "scores" for name in reference.settings.classes or () if self._has_class(name)}
+        return {name: self.some(role, name, {}, rows) for name, role in names.items()}
+
+    def ids(self, rows: NDArray[np.int64] | None) -> Sequence[str]:
+        ids = list(chain.from_iterable([batch.ids for batch in self._batches]))
+        return ids if rows is None else [ids[i] for i in rows.tolist()]
+
+    def weights(self, rows: NDArray[np.int64] | None) -> NDArray[np.float64] | None:
+        """None where no event names one."""
+        if all(batch.weights is None for batch in self._batches):
+            return None
+        parts = [np.ones(len(batch)) if batch.weights is None else batch.weights for batch in self._batches]
+        whole = np.concatenate(parts)
+        return whole if rows is None else whole[rows]
+
+    def _has_class(self, name: str) -> bool:
+        return all(name in batch.classes for batch in self._batches)
+
     def _column(self, role: str, name: str, fields: Mapping[str, int]) -> Column:
         key = (role, name)
         if key not in self._known:
             self._known[key] = _end_to_end([_pick(batch, role, name, fields) for batch in self._batches])
         return self._known[key]
+
+
+def _id(key: bytes) -> str:
+    """The prediction id in a record's key. What is not UTF-8 is nobody's id."""
+    return key.decode("utf-8", "replace")
+
+
+def _take(column: Column, rows: NDArray[np.int64]) -> Column:
+    if isinstance(column, CategoryColumn):
+        return CategoryColumn([column.values[i] for i in rows.tolist()])
+    return NumericColumn(column.values[rows], None if column.status is None else column.status[rows])
 
 
 def _pick(batch: EventBatch, role: str, name: str, fields: Mapping[str, int]) -> Column:

@@ -10,7 +10,7 @@ import itertools
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,21 +20,29 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from detectors.finding import Finding
+from alerts.retraining import RetrainingStatus
+from detectors.finding import Monitor
+from monitor import metric_families as f
 from monitor import series
-from monitor.results import decode_findings
-from monitor.store import AlertRow, ReferenceRow, WindowRow
-from monitor.telemetry import CATALOGUE, Histogram, Kind, Telemetry
+from monitor.labelled import NewestLabelled, PerformanceResults
+from monitor.store import AlertRow, ReferenceRow, RetrainingRow, WindowRow
+from monitor.telemetry import CATALOGUE, EVENTS, NOTIFICATIONS, Histogram, Kind, Labels, Telemetry
 from monitor.telemetry import Metric as Declared
+from monitor.verdicts import VerdictBook
 
 PREFIX = "driftline_"
 OWN_SERIES = (
-    3  # collector_errors_total, collector_duration_seconds, exported_series; and one per model for what was left out
+    3  # collector_errors_total, collector_duration_seconds, exported_series; and one a model for what was left out
 )
+_ENDED = {RetrainingStatus.SUCCEEDED: "succeeded"} | dict.fromkeys(
+    (RetrainingStatus.FAILED, RetrainingStatus.REJECTED, RetrainingStatus.TIMED_OUT, RetrainingStatus.CANCELLED),
+    "failed",
+)
+_RETRAINING = ("open", "succeeded", "failed")
 log = structlog.get_logger()
 
 
-class Results(Protocol):
+class Results(PerformanceResults, Protocol):
     """What a scrape asks of the store."""
 
     def newest_windows(self) -> Sequence[WindowRow]: ...
@@ -42,6 +50,8 @@ class Results(Protocol):
     def alerts(self, history: bool = False) -> Iterable[AlertRow]: ...
 
     def references(self, model: str | None = None) -> Sequence[ReferenceRow]: ...
+
+    def retraining(self) -> Sequence[RetrainingRow]: ...
 
     def outbox_pending(self, receiver: str | None = None) -> int: ...
 
@@ -59,10 +69,13 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
+    """`receivers` are channels as the outbox names them. `now_ms` is the time the service goes by."""
+
     version: str
     revision: str
     models: Mapping[str, ModelFacts]
     receivers: Sequence[str] = ()
+    now_ms: Callable[[], int] | None = None
 
 
 class Metrics:
@@ -85,7 +98,8 @@ class Metrics:
 class _Exposition(Collector):
     def __init__(self, results: Results, telemetry: Telemetry, facts: Facts) -> None:
         self._results, self._telemetry, self._facts = results, telemetry, facts
-        self._decoded: dict[tuple[str, int], Sequence[Finding]] = {}  # of the windows of the last scrape, no others
+        self._labelled = NewestLabelled(results)
+        self._verdicts = VerdictBook()
         self._errors = 0
 
     def describe(self) -> Iterable[Metric]:
@@ -93,7 +107,7 @@ class _Exposition(Collector):
 
     def collect(self) -> Iterator[Metric]:
         started = time.perf_counter()
-        families = [_build_info(self._facts), *_counted(self._telemetry)]
+        families = [*_process(self._facts), *_counted(self._telemetry, self._facts)]
         suppressed: Mapping[str, int] = {}
         try:
             stored, suppressed = self._stored(spent=sum(len(family.samples) for family in families))
@@ -102,50 +116,40 @@ class _Exposition(Collector):
             # A scrape must go on telling what the process does, above all while the database is away.
             self._errors += 1
             log.exception("results cannot be exported")
-        families += self._own(suppressed)
+        families.append(_family(f.SUPPRESSED, [((name,), suppressed.get(name, 0)) for name in self._facts.models]))
+        families.append(_family(f.COLLECTOR_ERRORS, [((), self._errors)]))
         shown = sum(len(family.samples) for family in families)
-        families.append(_gauge("exported_series", "Series of this scrape.", (), [((), shown + 2)]))
-        families.append(
-            _gauge("collector_duration_seconds", "Time this scrape took.", (), [((), time.perf_counter() - started)])
-        )
+        families.append(_family(f.EXPORTED, [((), shown + 2)]))
+        families.append(_family(f.COLLECTOR_SECONDS, [((), time.perf_counter() - started)]))
         yield from families
 
-    def _own(self, suppressed: Mapping[str, int]) -> list[Metric]:
-        by_model = [((model,), suppressed.get(model, 0)) for model in self._facts.models]
-        return [
-            _gauge("exported_series_suppressed", "Series left out for the series budget.", ("model",), by_model),
-            _counter("collector_errors_total", "Scrapes that could not read the results.", (), {(): self._errors}),
-        ]
-
     def _stored(self, spent: int) -> tuple[list[Metric], Mapping[str, int]]:
-        kept_ms = {name: facts.window_max_ms for name, facts in self._facts.models.items()}
+        facts = self._facts
+        kept_ms = {name: model.window_max_ms for name, model in facts.models.items()}
         windows = series.in_service(self._results.newest_windows(), kept_ms)
-        judged = [(window, self._findings(window)) for window in windows]
-        self._decoded = {(window.id, window.revision): findings for window, findings in judged}
-        candidates = series.subjects(judged)
+        self._labelled.update(window for window in windows if window.monitor == Monitor.PERFORMANCE)
+        self._verdicts.update(windows, self._labelled.windows)
+        states = self._verdicts.features()
         families = [
-            *_models(self._facts, windows, self._results.references()),
-            *_windows(self._facts, windows),
-            _feature_states(self._facts, candidates),
-            _active_alerts(self._facts, self._results.alerts()),
-            _gauge(
-                "notification_queue_items",
-                "Notifications waiting to be sent.",
-                ("channel",),
-                [((name,), self._results.outbox_pending(name)) for name in self._facts.receivers],
+            *_models(facts, windows, self._results.references()),
+            *_windows(facts, windows),
+            _family(
+                f.DRIFT_FEATURES,
+                [(pair, states[pair]) for pair in itertools.product(facts.models, series.FEATURE_STATES)],
             ),
+            *_alerts(facts, [alert for alert in self._results.alerts() if alert.model in facts.models]),
+            *_retraining(facts, self._results.retraining()),
+            _family(f.QUEUE, [((name,), self._results.outbox_pending(name)) for name in facts.receivers]),
         ]
-        spent += sum(len(family.samples) for family in families)
-        shown, suppressed = series.within_budget(candidates, spent=spent + len(self._facts.models) + OWN_SERIES)
-        return [*families, *_features(shown)], suppressed
-
-    def _findings(self, window: WindowRow) -> Sequence[Finding]:
-        known = self._decoded.get((window.id, window.revision))
-        return decode_findings(window.findings) if known is None else known
+        spent += sum(len(family.samples) for family in families) + len(facts.models) + OWN_SERIES
+        shown, suppressed = series.within_budget(self._verdicts.subjects(), spent=spent, models=len(facts.models))
+        return [*families, *_details(shown)], suppressed
 
 
-def _build_info(facts: Facts) -> Metric:
-    return _gauge("build_info", "Facts of this build.", ("version", "revision"), [((facts.version, facts.revision), 1)])
+def _process(facts: Facts) -> Iterator[Metric]:
+    yield _family(f.BUILD_INFO, [((facts.version, facts.revision), 1)])
+    if facts.now_ms is not None:
+        yield _family(f.CLOCK, [((), facts.now_ms() / 1000)])
 
 
 def _models(facts: Facts, windows: Sequence[WindowRow], references: Sequence[ReferenceRow]) -> Iterator[Metric]:
@@ -153,95 +157,100 @@ def _models(facts: Facts, windows: Sequence[WindowRow], references: Sequence[Ref
     newest: dict[str, ReferenceRow] = {}
     for row in sorted(references, key=lambda row: row.recorded_at_ms):
         newest[row.model] = row
-    rows: list[tuple[tuple[str, ...], float]] = []
+    baselines: dict[str, dict[str, str]] = {}
+    for window in windows:
+        if window.version:
+            baselines.setdefault(window.model, {})[window.version] = window.reference
+    rows: list[tuple[Labels, float]] = []
     for name, model in facts.models.items():
-        baselines = {window.version: window.reference for window in windows if window.model == name and window.version}
         unseen = {"": newest[name].hash if name in newest else ""}
-        for version, baseline in sorted((baselines or unseen).items()):
+        for version, baseline in sorted(baselines.get(name, unseen).items()):
             rows.append(((name, version, model.task, model.owner, (baseline or "")[:12]), 1))
-    labels = ("model", "model_version", "task", "owner", "baseline")
-    yield _gauge("model_info", "Facts of a model, for joins and routing.", labels, rows)
+    yield _family(f.MODEL_INFO, rows)
     created = [((name,), row.recorded_at_ms / 1000) for name, row in newest.items() if name in facts.models]
-    yield _gauge("baseline_created_timestamp_seconds", "When the newest reference was built.", ("model",), created)
+    yield _family(f.BASELINE_CREATED, created)
 
 
 def _windows(facts: Facts, windows: Sequence[WindowRow]) -> Iterator[Metric]:
-    def of(window: WindowRow) -> tuple[str, ...]:
-        return (window.model, window.version, window.monitor)
-
-    labels = ("model", "model_version", "kind")
-    ends = [(of(window), window.end_ms / 1000) for window in windows]
-    yield _gauge("window_end_timestamp_seconds", "Event-time end of the newest window.", labels, ends)
-    rows = [(of(window), window.rows) for window in windows]
-    yield _gauge("window_rows", "Predictions in the newest window.", labels, rows)
-    kinds = sorted({(window.model, window.monitor) for window in windows})
-    lengths = [(kind, facts.models[kind[0]].window_ms / 1000) for kind in kinds]
-    yield _gauge("window_length_seconds", "Configured length of a window.", ("model", "kind"), lengths)
+    """Of the monitors of one kind the window that ends last."""
+    newest: dict[Labels, WindowRow] = {}
+    for window in windows:
+        key = (window.model, window.version, series.KINDS.get(window.monitor, window.monitor))
+        if key not in newest or window.end_ms > newest[key].end_ms:
+            newest[key] = window
+    yield _family(f.WINDOW_LENGTH, [((name,), model.window_ms / 1000) for name, model in facts.models.items()])
+    yield _family(f.WINDOW_END, [(key, window.end_ms / 1000) for key, window in newest.items()])
+    yield _family(f.WINDOW_ROWS, [(key, window.rows) for key, window in newest.items()])
 
 
-def _feature_states(facts: Facts, subjects: Iterable[series.Subject]) -> Metric:
-    """By model, the worst of its versions in use for each feature."""
-    worst: dict[tuple[str, str], series.Subject] = {}
-    for subject in subjects:
-        key = (subject.model, subject.feature)
-        if not subject.whole_model and (key not in worst or _worse(subject, worst[key])):
-            worst[key] = subject
-    counts = Counter((subject.model, subject.state) for subject in worst.values())
-    pairs = itertools.product(facts.models, series.FEATURE_STATES)
-    rows = [(pair, counts[pair]) for pair in pairs]
-    return _gauge("drift_features", "Features by state in the newest windows.", ("model", "state"), rows)
+def _alerts(facts: Facts, alerts: Sequence[AlertRow]) -> Iterator[Metric]:
+    firing = Counter((alert.model, str(alert.severity)) for alert in alerts if alert.status == "firing")
+    pairs = itertools.product(facts.models, ("warning", "critical"))
+    yield _family(f.ALERTS_ACTIVE, [(pair, firing[pair]) for pair in pairs])
+    episodes = Counter((alert.model, alert.monitor, str(alert.severity)) for alert in alerts)
+    yield _family(f.ALERT_EPISODES, sorted(episodes.items()))
+    concept = [alert for alert in alerts if alert.monitor == Monitor.CONCEPT and alert.segment is None]
+    yield _family(f.CONCEPT_DETECTIONS, sorted(Counter((alert.model, alert.check) for alert in concept).items()))
+    last: dict[Labels, float] = {}
+    for alert in concept:
+        key = (alert.model, alert.check)
+        last[key] = max(last.get(key, 0.0), alert.starts_at_ms / 1000)
+    yield _family(f.CONCEPT_LAST, last.items())
 
 
-def _worse(one: series.Subject, other: series.Subject) -> bool:
-    return (-1 if one.severity is None else one.severity) > (-1 if other.severity is None else other.severity)
+def _retraining(facts: Facts, requests: Sequence[RetrainingRow]) -> Iterator[Metric]:
+    ours = [request for request in requests if request.model in facts.models]
+    counts = Counter((request.model, _ENDED.get(RetrainingStatus(request.status), "open")) for request in ours)
+    pairs = itertools.product(facts.models, _RETRAINING)
+    yield _family(f.RETRAINING, [(pair, counts[pair]) for pair in pairs])
+    last: dict[Labels, float] = {}
+    for request in ours:
+        last[request.model,] = max(last.get((request.model,), 0.0), request.at_ms / 1000)
+    yield _family(f.RETRAIN_LAST, last.items())
 
 
-def _active_alerts(facts: Facts, alerts: Iterable[AlertRow]) -> Metric:
-    counts = Counter((alert.model, str(alert.severity)) for alert in alerts if alert.status == "firing")
-    rows = [(pair, counts[pair]) for pair in itertools.product(facts.models, ("warning", "critical"))]
-    return _gauge("alerts_active", "Alerts that fire now.", ("model", "severity"), rows)
-
-
-def _features(shown: Iterable[series.Subject]) -> Iterator[Metric]:
-    families = {name: _gauge(name, text, labels, ()) for name, (text, labels) in series.FEATURE_FAMILIES.items()}
+def _details(shown: Iterable[series.Subject]) -> Iterator[Metric]:
+    rows: dict[Declared, list[tuple[Labels, float]]] = {declared: [] for declared in f.DETAILS}
     for subject in shown:
-        for name, labels, value in subject.samples:
-            families[name].add_metric(labels, value)
-    return iter(families.values())
+        for declared, labels, value in subject.samples:
+            rows[declared].append((labels, value))
+    return (_family(declared, samples) for declared, samples in rows.items())
 
 
-def _counted(telemetry: Telemetry) -> Iterator[Metric]:
+def _counted(telemetry: Telemetry, facts: Facts) -> Iterator[Metric]:
     for declared in CATALOGUE:
-        match declared.kind:
-            case Kind.COUNTER:
-                yield _counter(declared.name, declared.help, declared.labels, telemetry.values(declared))
-            case Kind.GAUGE:
-                yield _gauge(declared.name, declared.help, declared.labels, telemetry.values(declared).items())
-            case Kind.HISTOGRAM:
-                yield _histogram(declared, telemetry.histograms(declared))
+        if declared.kind is Kind.HISTOGRAM:
+            yield _histogram(declared, telemetry.histograms(declared))
+        else:
+            rows = telemetry.values(declared)
+            yield _family(declared, (_silent(declared, facts) | rows).items())
 
 
-Rows = Iterable[tuple[tuple[str, ...], float]]
+def _silent(declared: Declared, facts: Facts) -> dict[Labels, float]:
+    """Counters that are known to exist show 0 before they count: a first batch is no rise where no 0 stood before it."""
+    pairs: Iterable[Labels] = ()
+    if declared is NOTIFICATIONS:
+        pairs = itertools.product(facts.receivers, ("sent", "failed"))
+    elif declared is EVENTS:
+        pairs = itertools.product(facts.models, ("prediction", "outcome"), ("accepted", "late"))
+    return dict.fromkeys(pairs, 0.0)
 
 
-def _gauge(name: str, text: str, labels: Sequence[str], rows: Rows) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(PREFIX + name, text, labels=labels)
-    for values, number in rows:
-        family.add_metric(values, number)
+Rows = Iterable[tuple[Labels, float]]
+
+
+def _family(declared: Declared, rows: Rows) -> GaugeMetricFamily | CounterMetricFamily:
+    kind = CounterMetricFamily if declared.kind is Kind.COUNTER else GaugeMetricFamily
+    family = kind(PREFIX + declared.name, declared.help, labels=declared.labels)
+    for labels, value in rows:
+        family.add_metric(labels, value)
     return family
 
 
-def _counter(name: str, text: str, labels: Sequence[str], rows: Mapping[tuple[str, ...], float]) -> CounterMetricFamily:
-    family = CounterMetricFamily(PREFIX + name, text, labels=labels)
-    for values, number in rows.items():
-        family.add_metric(values, number)
-    return family
-
-
-def _histogram(declared: Declared, rows: Mapping[tuple[str, ...], Histogram]) -> HistogramMetricFamily:
+def _histogram(declared: Declared, rows: Mapping[Labels, Histogram]) -> HistogramMetricFamily:
     family = HistogramMetricFamily(PREFIX + declared.name, declared.help, labels=declared.labels)
     bounds = [*map(str, declared.buckets), "+Inf"]
-    for values, histogram in rows.items():
+    for labels, histogram in rows.items():
         cumulative = itertools.accumulate(histogram.counts)
-        family.add_metric(values, list(zip(bounds, cumulative, strict=True)), histogram.sum)
+        family.add_metric(labels, list(zip(bounds, cumulative, strict=True)), histogram.sum)
     return family

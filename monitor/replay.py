@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from monitor.close import Decision
+from monitor.close_beside import Closing, ClosingError, Here, InTurn, closing_beside, possible
+from monitor.close_scene import Decision
 from monitor.config import Config
 from monitor.config_types import FileSource
 from monitor.errors import UserError
@@ -22,6 +24,7 @@ SOURCE = "replay"
 CHECKPOINT_EVENTS = (
     200_000  # four times what a service stores at once: fewer turns of closing, and a crash loses only time
 )
+BESIDE_BYTES = 16 << 20  # smaller inputs have hardly a second checkpoint to read meanwhile
 
 
 def replay(
@@ -52,34 +55,52 @@ def replay(
         {"paths": [str(file) for file in files], **({"format": "table", "model": model} if tables else {})},
         strict=False,
     )
-    with _store(store_url) as store:
-        runtime = Runtime.build(replace(config, sources={SOURCE: source_config}), store, now_ms)
-        source = open_source(SOURCE, source_config, config, follow=False)
+    config = replace(config, sources={SOURCE: source_config})
+    size = sum(file.stat().st_size for file in files)
+    try:
+        with ExitStack() as stack:
+            open_store = stack.enter_context(_place(store_url))
+            beside = None
+            if possible() and size >= BESIDE_BYTES:
+                beside = stack.enter_context(closing_beside(config, open_store, now_ms, decided))
+            store = stack.enter_context(closing(open_store()))
+            store.beside = beside
+            runtime = Runtime.build(config, store, now_ms)
+            closer = beside or Here(runtime.closer(side_effects=False, decided=decided))
+            _replay(runtime, store, closer, progress)
+            return runtime
+    except ClosingError as failed:
+        raise failed.error from None
+
+
+def _replay(runtime: Runtime, store: Store, closer: Closing, progress: Callable[[int], None]) -> None:
+    config = runtime.config
+    with closing(open_source(SOURCE, config.sources[SOURCE], config, follow=False)) as source:
         ingest = Ingest(
             source,
             store,
             runtime.new_intake,
             owner=new_owner(),
             writer=SOURCE,
-            pace=Pace(now_ms=now_ms, live=False, checkpoint_events=CHECKPOINT_EVENTS),
+            pace=Pace(now_ms=runtime.now_ms, live=False, checkpoint_events=CHECKPOINT_EVENTS),
             telemetry=runtime.telemetry,
         )
-        closer = runtime.closer(side_effects=False, decided=decided)
-        _read(ingest, store, closer.step, progress)
-        closer.finish_input()
-    return runtime
+        _read(ingest, store, closer, progress)
+    closer.begin("finish_input")
+    closer.wait()
 
 
-def _read(ingest: Ingest, store: Store, close: Callable[[], int], progress: Callable[[int], None]) -> None:
+def _read(ingest: Ingest, store: Store, closer: Closing, progress: Callable[[int], None]) -> None:
     """Step to the end of all files; close after each checkpoint, so that memory holds one checkpoint's events only."""
     events = 0
     checkpoints = ingest.checkpoints
     while True:
         taken = ingest.step(0.0)
         events += taken
+        closer.look()
         if ingest.checkpoints != checkpoints:
             checkpoints = ingest.checkpoints
-            close()
+            closer.begin("step")
             progress(events)
         if ingest.owned and all(ingest.source.caught_up(partition) for partition in ingest.owned):
             ingest.checkpoint()  # it may have to be read again, where somebody adds a reference meanwhile
@@ -88,7 +109,7 @@ def _read(ingest: Ingest, store: Store, close: Callable[[], int], progress: Call
         elif not taken:
             _refuse_halted(store)
     ingest.close()
-    close()
+    closer.begin("step")
     progress(events)
 
 
@@ -105,17 +126,10 @@ def is_table(file: Path) -> bool:
 
 
 @contextmanager
-def _store(url: str | None) -> Iterator[Store]:
+def _place(url: str | None) -> Iterator[Callable[[], InTurn]]:
+    """How to open the store, here and in the process beside."""
     if url is not None:
-        store = Store.open(url)
-        try:
-            yield store
-        finally:
-            store.close()
+        yield partial(InTurn.open, url)
         return
     with tempfile.TemporaryDirectory(prefix="driftline-replay-") as folder:
-        store = Store.open(f"sqlite:///{folder}/replay.db", durable=False)
-        try:
-            yield store
-        finally:
-            store.close()
+        yield partial(InTurn.open, f"sqlite:///{folder}/replay.db", durable=False)

@@ -28,8 +28,8 @@ _CELLS = attrgetter(*_PLAIN)
 Object = dict[str, Any]
 
 
-def encode_findings(findings: Sequence[Finding]) -> bytes:
-    """Bytes that `decode_findings` reads. Floats keep 6 significant digits, NaN and infinities become None.
+def encode_findings(findings: Sequence[Finding], *, digits: int = 6) -> bytes:
+    """Bytes that `decode_findings` reads. Floats keep `digits` significant digits, NaN and infinities become None.
 
     A column a field, so that names, states and equal numbers pack to almost nothing; columns without any value are left out.
     """
@@ -38,10 +38,12 @@ def encode_findings(findings: Sequence[Finding]) -> bytes:
     columns["high"] = [interval and interval[1] for interval in intervals]
     keys = {key: None for detail in found for key in detail}
     # Which findings have a key is kept too: None is a value ("there is no such figure"), not the same as no key.
-    details = {key: _sparse(key, found) for key in keys}
-    kept = {name: _rounded(column) for name, column in columns.items() if any(value is not None for value in column)}
+    details = {key: _sparse(key, found, digits) for key in keys}
+    kept = {
+        name: _rounded(column, digits) for name, column in columns.items() if any(value is not None for value in column)
+    }
     body = msgspec.json.encode({"count": len(findings), "columns": kept, "details": details})
-    return _MAGIC + zlib.compress(body, 6)
+    return _MAGIC + zlib.compress(body, 5)
 
 
 def decode_findings(data: bytes) -> list[Finding]:
@@ -161,20 +163,20 @@ def _segment(segment: str | None) -> Object | None:
 
 
 @lru_cache(maxsize=256)
-def _pattern(count: int) -> str:
-    return "%#.6g," * count
+def _pattern(count: int, digits: int) -> str:
+    return f"%#.{digits}g," * count
 
 
-def _rounded(column: Sequence[Any]) -> msgspec.Raw | list[Any]:
-    """The column as JSON with 6 significant digits: in one go where all are floats, which most columns are and most of the time is spent on."""
+def _rounded(column: Sequence[Any], digits: int) -> msgspec.Raw | list[Any]:
+    """The column as JSON with `digits` significant digits: in one go where all are floats, which most columns are and most of the time is spent on."""
     kinds = set(map(type, column))
     if float not in kinds:
         return column if isinstance(column, list) else list(column)
     if len(kinds) == 1:
-        text = _pattern(len(column)) % tuple(column)
+        text = _pattern(len(column), digits) % tuple(column)
         if "n" not in text:  # no nan, no inf
             return msgspec.Raw(f"[{text[:-1]}]".replace(".,", ".0,").replace(".]", ".0]").encode())
-    return [float("%.6g" % value) if isinstance(value, float) else value for value in column]  # noqa: UP031 - twice as fast
+    return [float("%.*g" % (digits, value)) if isinstance(value, float) else value for value in column]  # noqa: UP031 - twice as fast
 
 
 def _columns(
@@ -190,10 +192,10 @@ def _columns(
     return dict(zip(_PLAIN, cells, strict=False)), intervals, details
 
 
-def _sparse(key: str, details: Sequence[Mapping[str, Any]]) -> list[Any]:
+def _sparse(key: str, details: Sequence[Mapping[str, Any]], digits: int) -> list[Any]:
     """[places, values] of the findings that have `key`; places None when all have it."""
     places = [i for i, detail in enumerate(details) if key in detail]
-    values = _rounded([details[i][key] for i in places])
+    values = _rounded([details[i][key] for i in places], digits)
     return [None if len(places) == len(details) else places, values]
 
 

@@ -6,13 +6,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from alerts import routing
+from detectors.concept import needs_sequence
+from detectors.finding import Severity
 from detectors.judge import Policy
+from detectors.limits import Limit, limit_of
+from detectors.performance import PerformancePolicy
 from monitor.adoption import ensure_references
 from monitor.alerting import Alerting
-from monitor.close import Closer, Decision, Watched
-from monitor.config import Config, Model
+from monitor.close import Closer, Watched
+from monitor.close_data import DataRules
+from monitor.close_scene import Decision
+from monitor.config import Config, KafkaSource, Model, SourceConfig
 from monitor.intake import Intake
+from monitor.joining import Joined
+from monitor.limit_checks import check_limits
+from monitor.performance_windows import Rules
 from monitor.references import ReferenceBook
+from monitor.sources.opening import never_grows
 from monitor.store import Store
 from monitor.telemetry import Telemetry
 
@@ -31,7 +41,11 @@ class Runtime:
     def build(cls, config: Config, store: Store, now_ms: Callable[[], int]) -> Runtime:
         """Also builds references that the store lacks. Raises UserError for a changed or missing table."""
         ensure_references(store, config, now_ms())
-        return cls(config, store, now_ms, Telemetry())
+        runtime = cls(config, store, now_ms, Telemetry())
+        for model in config.models.values():
+            if model.limits:
+                check_limits(model, [adopted.reference for adopted in runtime.book().of_model(model.name)])
+        return runtime
 
     def book(self) -> ReferenceBook:
         generation = self.store.reference_generation()
@@ -39,11 +53,29 @@ class Runtime:
             self._book = ReferenceBook.of(self.store.references(), generation)
         return self._book
 
-    def new_intake(self) -> Intake:
+    def new_intake(self, source: SourceConfig | None = None) -> Intake:
+        """For the events of `source`, whose null values may be tombstones."""
         book = self.book()
         models = self.config.models.values()
         schemas = {model.name: book.schema(model) for model in models}
-        return Intake(schemas, book, {model.name: model.window.size_ms for model in models})
+        tombstone = source.tombstone if isinstance(source, KafkaSource) else None
+        return Intake(
+            schemas,
+            book,
+            {model.name: model.window.size_ms for model in models},
+            {model.name: self._joined(model) for model in models if model.monitors.performance},
+            None if tombstone is None else tombstone.model,
+        )
+
+    def _joined(self, model: Model) -> Joined:
+        return Joined(
+            size_ms=model.window.size_ms,
+            retention_ms=self.config.retention.outcomes_ms,
+            sample=model.outcomes.sample,
+            decision_threshold=model.decision_threshold,
+            concept=bool(model.monitors.concept),
+            sequences=needs_sequence(model.monitors.concept),
+        )
 
     def closer(self, *, side_effects: bool, decided: Callable[[Decision], None] = lambda decision: None) -> Closer:
         """`side_effects` False: alerts are decided and stored, but nobody is told and nothing is requested."""
@@ -52,7 +84,14 @@ class Runtime:
             routes=[routing.Route(receiver=route.receiver, match=route.match) for route in self.config.routes],
             side_effects=side_effects,
         )
-        watched = {name: Watched(model=model, policy=policy_of(model)) for name, model in self.config.models.items()}
+        watched = {
+            name: Watched(
+                model=model,
+                data=DataRules(policy=policy_of(model), limits=limits_of(model)),
+                performance=rules_of(model),
+            )
+            for name, model in self.config.models.items()
+        }
         return Closer(
             self.store,
             watched,
@@ -62,6 +101,7 @@ class Runtime:
             frozenset(self.config.sources),
             decided,
             self.telemetry,
+            lambda source, partition: never_grows(self.config.sources.get(source), partition.topic),
         )
 
 
@@ -71,3 +111,20 @@ def policy_of(model: Model) -> Policy:
         name: feature.tolerate_sd for name, feature in model.features.items() if feature.tolerate_sd is not None
     }
     return Policy(min_rows=model.window.min_rows, tolerate_sd=tolerances)
+
+
+def rules_of(model: Model) -> Rules:
+    """How this model's performance is judged."""
+    return Rules(
+        policy=PerformancePolicy(),
+        estimate=model.monitors.estimate,
+        limits=limits_of(model),
+        sample=model.outcomes.sample,
+    )
+
+
+def limits_of(model: Model) -> tuple[Limit, ...]:
+    return tuple(
+        limit_of(name, min=limit.min, max=limit.max, severity=Severity(limit.severity), on=limit.on)
+        for name, limit in model.limits.items()
+    )

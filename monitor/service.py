@@ -7,26 +7,23 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
-from alerts.delivery import Delivered, Outcome
-from alerts.notifiers.log import LogNotifier
-from alerts.notifiers.webhook import WebhookNotifier
 from alerts.ports import Notifier
-from alerts.routing import LOG
-from alerts.sender import Sender
-from monitor.alerting import TARGET
+from alerts.sender import Limits, Sender
 from monitor.close import Closer
-from monitor.config import Config, LogReceiver, Webhook
+from monitor.counting import Counted
 from monitor.errors import TransientError, UserError
 from monitor.exposition import serve
 from monitor.http import HttpServer
 from monitor.ingest import Ingest, Pace
+from monitor.keepalive import Keepalive
 from monitor.ports import PartitionId, Source
+from monitor.receivers import notifiers
 from monitor.runtime import Runtime
 from monitor.sources.opening import open_source
-from monitor.telemetry import NOTIFICATION, NOTIFICATIONS, Telemetry
 from monitor.workers import new_owner
 
 log = structlog.get_logger()
@@ -38,6 +35,8 @@ DRAIN_PATIENCE_SECONDS = 300
 IDLE_SECONDS = 0.2
 OUTBOX_RETRY_SECONDS = 5.0
 FINISH_TRIES = 50
+LEASE_MARGIN_MS = 10_000
+WELL_MS = 60_000  # a loop that has not turned for so long is not well
 
 
 @dataclass(slots=True)
@@ -149,10 +148,12 @@ class Service:
         act()
 
     def _prune(self) -> None:
-        retention = self.runtime.config.retention
-        self.runtime.store.prune(
-            self.runtime.now_ms(), windows_ms=retention.windows_ms, quarantine_ms=retention.quarantine_ms
-        )
+        retention, store = self.runtime.config.retention, self.runtime.store
+        store.prune(self.runtime.now_ms(), windows_ms=retention.windows_ms, quarantine_ms=retention.quarantine_ms)
+        certain = {model: time for model, time in self.closer.watermarks().items() if time is not None}
+        for rows in store.expire_outcomes(certain).values():
+            self.runtime.telemetry.join_expired(rows)
+        self.runtime.telemetry.join_holds(store.join_size())
 
     # -- parts --------------------------------------------------------------------------------------------------------
 
@@ -165,7 +166,7 @@ class Service:
             source = open_source(name, config, self.runtime.config, follow=live)
             self.ingests.append(
                 Ingest(
-                    source, self.runtime.store, self.runtime.new_intake,
+                    source, self.runtime.store, partial(self.runtime.new_intake, config),
                     owner=self.owner, writer=writer, pace=pace, telemetry=self.runtime.telemetry,
                 )
             )  # fmt: skip
@@ -192,20 +193,33 @@ class Service:
             for partition in missing
         )
 
-    def _sender(self) -> Sender:
-        counted = {
-            name: _Counted(name, notifier, self.runtime.telemetry)
-            for name, notifier in notifiers(self.runtime.config).items()
-        }
-        return Sender(self.runtime.store, counted, clock=self.runtime.now_ms, random=random.random, owner=self.owner)
+    def _sender(self, made: Mapping[str, Notifier]) -> Sender:
+        counted = {name: Counted(name, notifier, self.runtime.telemetry) for name, notifier in made.items()}
+        slowest_ms = int(1000 * max(notifier.limit_seconds for notifier in made.values()))
+        return Sender(
+            self.runtime.store, counted, clock=self.runtime.now_ms, random=random.random, owner=self.owner,
+            limits=Limits(lease_ms=max(Limits().lease_ms, slowest_ms + LEASE_MARGIN_MS)),
+        )  # fmt: skip
 
     def _start_sender(self) -> None:
         if "notify" not in self._roles:
             return
-        sender = self._sender()
-        thread = threading.Thread(target=self._send, args=(sender,), name="notify", daemon=True)
+        made = notifiers(self.runtime.config)
+        self._start("notify", partial(self._send, self._sender(made)))
+        keepalive = Keepalive.of(self.runtime.config, self.runtime.store, made)
+        if keepalive is not None:
+            self._start("keepalive", partial(self._keep_alive, keepalive))
+
+    def _start(self, name: str, loop: Callable[[], None]) -> None:
+        thread = threading.Thread(target=loop, name=name, daemon=True)
         thread.start()
         self._threads.append(thread)
+
+    def _keep_alive(self, keepalive: Keepalive) -> None:
+        while not self.stop.wait(1.0):
+            now_ms, beat = self.runtime.now_ms(), self.heartbeat
+            keepalive.turn(now_ms, well=beat.trouble is None and now_ms - beat.loop_ms < WELL_MS)
+        keepalive.close()
 
     def _send(self, sender: Sender) -> None:
         wait_seconds = IDLE_SECONDS
@@ -222,7 +236,7 @@ class Service:
 
     def _drain(self) -> None:
         """Send until nothing waits, or nothing has got through for a while: then say what is left, which the next run sends."""
-        sender, store = self._sender(), self.runtime.store
+        sender, store = self._sender(notifiers(self.runtime.config)), self.runtime.store
         last, pending = time.monotonic(), store.outbox_pending()
         while pending and time.monotonic() - last < DRAIN_PATIENCE_SECONDS and not self.stop.is_set():
             self._try(sender.send_due, "send")
@@ -255,39 +269,6 @@ def _targets(source: Source) -> dict[PartitionId, int]:
     return source.end_offsets(
         [PartitionId(topic, number) for topic, count in topics.items() for number in range(count)]
     )
-
-
-class _Counted:
-    """A notifier whose attempts are counted and timed."""
-
-    def __init__(self, name: str, notifier: Notifier, telemetry: Telemetry) -> None:
-        self._name, self._notifier, self._telemetry = name, notifier, telemetry
-        self.limit_seconds = notifier.limit_seconds
-
-    def send(self, message_id: str, body: bytes, attempted_at_ms: int) -> Outcome:
-        begun = time.monotonic()
-        outcome = self._notifier.send(message_id, body, attempted_at_ms)
-        self._telemetry.observe(NOTIFICATION, self._name, seconds=time.monotonic() - begun)
-        self._telemetry.add(NOTIFICATIONS, self._name, "sent" if isinstance(outcome, Delivered) else "failed")
-        return outcome
-
-    def close(self) -> None:
-        self._notifier.close()
-
-
-def notifiers(config: Config) -> dict[str, Notifier]:
-    """Every receiver and retraining target by the name that outbox rows carry. Raises UserError for a secret that is not there or no key."""
-    made: dict[str, Notifier] = {LOG: LogNotifier()}
-    targets = {TARGET + name: target for name, target in config.retraining_targets.items()}
-    for name, receiver in [*config.receivers.items(), *targets.items()]:
-        if isinstance(receiver, LogReceiver):
-            made[name] = LogNotifier()
-        elif isinstance(receiver, Webhook):
-            try:
-                made[name] = WebhookNotifier(receiver.url, receiver.secret.reveal())
-            except ValueError as error:
-                raise UserError(f"receiver {name}: {error}") from error
-    return made
 
 
 def parse_roles(text: str) -> Sequence[str]:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from alerts.envelope import rfc3339
 from detectors.finding import State
+from detectors.pool import CHECK as POOL
 from detectors.reference import decode_reference
 from detectors.sentences import sentence
 from monitor.config import Model
@@ -47,7 +48,7 @@ def show_windows(
     table = _table("model", "version", "monitor", "start (UTC)", "end (UTC)", "rows", "state", "status", "what moved")
     for row in rows:
         table.add_row(
-            escape(row.model), escape(row.version or "-"), row.monitor, _minute(row.start_ms), _minute(row.end_ms), f"{row.rows:,}",
+            escape(row.model), escape(row.version or "-"), _monitor(row), _minute(row.start_ms), _minute(row.end_ms), f"{row.rows:,}",
             _coloured(row.state), row.status, escape(_moved(row)),
         )  # fmt: skip
     Console().print(table)
@@ -91,11 +92,12 @@ def show_retraining(store: Store, *, as_json: bool) -> None:
     if as_json:
         _print_objects(retraining_object(row) for row in rows)
         return
-    table = _table("at (UTC)", "model", "status", "mode", "target", "id", "reason")
+    table = _table("at (UTC)", "model", "status", "mode", "target", "id", "reason", "delivery")
     for row in rows:
         table.add_row(
-            _minute(row.at_ms), escape(row.model), row.status, row.mode, row.target, row.id, escape(row.reason)
-        )
+            _minute(row.at_ms), escape(row.model), row.status, row.mode, escape(row.target), row.id, escape(row.reason),
+            escape(str(json.loads(row.detail).get("delivery", "-"))),
+        )  # fmt: skip
     Console().print(table if rows else "no retraining requests")
 
 
@@ -254,11 +256,17 @@ def window_summary(row: WindowRow) -> dict[str, object]:
     }  # fmt: skip
 
 
+def _monitor(row: WindowRow) -> str:
+    return row.monitor if row.segment is None else f"{row.monitor} {escape(row.segment)}"
+
+
 def _moved(row: WindowRow) -> str:
     findings = decode_findings(row.findings)
-    said = [f for f in findings if f.state in (State.DRIFT, State.ERROR)] or [
-        f for f in findings if f.state is State.WARNING
-    ]
+    said = (
+        [f for f in findings if f.state in (State.DRIFT, State.ERROR)]
+        or [f for f in findings if f.state is State.WARNING]
+        or [f for f in findings if f.check == POOL]
+    )
     if not said:
         return ""
     said.sort(key=lambda finding: -(finding.value or 0))

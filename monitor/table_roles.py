@@ -63,6 +63,18 @@ def require_features(model: Model, features: Sequence[str], where: str) -> None:
     _require(features, ((f"features.{name}", name) for name in model.features), where)
 
 
+def require_segments(model: Model, table: pa.Table, features: Sequence[str], where: str) -> None:
+    """Raises UserError when a declared segment is no feature of the table, or one that holds numbers and is not declared a category."""
+    _require(features, (("segments", name) for name in model.segments), where)
+    for name in model.segments:
+        stated = model.features.get(name)
+        if kind_of(table[name]) == "numeric" and (stated is None or stated.kind is None):
+            raise UserError(
+                f"{where}: segments: column {name} holds numbers (set models.{model.name}.features.{name}.kind: categorical "
+                "if its values name groups)"
+            )
+
+
 def _require(names: Sequence[str], wanted: Iterable[tuple[str, str | None]], where: str) -> None:
     for path, name in wanted:
         if name is not None and name not in names:

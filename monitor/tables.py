@@ -12,7 +12,7 @@ from monitor.errors import UserError
 from monitor.event_schema import label_number
 from monitor.table_columns import category_column, kind_of, label_column, numeric_column, times_ms
 from monitor.table_files import is_csv, read_table
-from monitor.table_roles import Roles, assign_roles, infer_task, require_features
+from monitor.table_roles import Roles, assign_roles, infer_task, require_features, require_segments
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,6 +43,7 @@ def load_reference_table(model: Model, source: Any = None) -> LoadedReference:  
     where = f"model {model.name}, {source if isinstance(source, str | Path) else 'its table'}"
     roles = assign_roles(raw.schema.names, config.columns, config.ignore, where=where, strict=True)
     require_features(model, roles.features, where)
+    require_segments(model, raw, roles.features, where)
     positive = None if model.positive_label is None else model.label_map.get(model.positive_label, model.positive_label)
     task, notes = _task(model, raw, roles)
     table = _reference_table(raw, roles, task, model, csv=csv, where=where)
@@ -55,6 +56,7 @@ def load_reference_table(model: Model, source: Any = None) -> LoadedReference:  
         kinds={name: feature.kind for name, feature in model.features.items() if feature.kind is not None},
         ranges={name: feature.range for name, feature in model.features.items() if feature.range is not None},
         columns=config.columns.roles() | {f"scores.{label}": name for label, name in config.columns.scores.items()},
+        segments=tuple(sorted(model.segments)),
         classes=classes,
         decision_threshold=model.decision_threshold,
     )

@@ -9,19 +9,28 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from monitor.events import Reason
+
 if TYPE_CHECKING:  # for the annotation only: the hot path's imports are not needed to count
     from monitor.intake import Harvest
+    from monitor.outcomes import JoinCounts
+    from monitor.store import ExpiredRows, JoinSize
 
 # A label set beyond this many is counted under OTHER: names that come with the traffic must not grow our memory.
 LABEL_SETS_MAX = 2_000
+MODEL_LABEL_SETS_MAX = 50_000  # of a metric by model: models are configured, and hundreds of them are usual
 OTHER = "other"
 
 SECONDS_SHORT = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0)
+_MINUTE, _HOUR, _DAY = 60.0, 3_600.0, 86_400.0
+SECONDS_LONG = (
+    _MINUTE, 5 * _MINUTE, 15 * _MINUTE, _HOUR, 4 * _HOUR, 12 * _HOUR, _DAY, 2 * _DAY, 4 * _DAY, 7 * _DAY, 14 * _DAY, 30 * _DAY, 60 * _DAY, 90 * _DAY,
+)  # fmt: skip
 
 
 class Kind(StrEnum):
@@ -32,13 +41,17 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """`name` is without the prefix; a counter's ends in `_total`. `buckets` are upper bounds, for histograms only."""
+    """`name` is without the prefix; a counter's ends in `_total`. `buckets` are upper bounds, for histograms only.
+
+    `known` are the values of a counter's one label that are shown as 0 before anything was counted.
+    """
 
     name: str
     kind: Kind
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+    known: tuple[str, ...] = ()
 
 
 # --- intake
@@ -48,17 +61,60 @@ EVENTS = Metric(
 UNCONFIGURED = Metric("unconfigured_events_total", Kind.COUNTER, "Events of models that are not configured.")
 NULL_VALUES = Metric("null_value_records_total", Kind.COUNTER, "Records without a value, which are ignored.")
 GAPS = Metric("offset_gap_records_total", Kind.COUNTER, "Offsets that are missing without explanation.", ("topic",))
-DEAD_LETTERS = Metric("dead_letter_events_total", Kind.COUNTER, "Records that went to quarantine.", ("reason",))
+DEAD_LETTERS = Metric(
+    "dead_letter_events_total",
+    Kind.COUNTER,
+    "Records that went to quarantine.",
+    ("reason",),
+    known=tuple(map(str, Reason)),
+)
 LAG = Metric(
     "consumer_lag_records", Kind.GAUGE, "Records between the last one read and the end.", ("topic", "partition")
 )
 ASSIGNED = Metric("consumer_assigned_partitions", Kind.GAUGE, "Partitions this process owns.", ("topic",))
 REBALANCES = Metric("consumer_rebalances_total", Kind.COUNTER, "Assignments and revocations seen.")
+STALLS = Metric(
+    "consumer_stalls_total",
+    Kind.COUNTER,
+    "Times a partition with waiting records made no progress for ten minutes while others did.",
+    ("topic",),
+)
 BATCH = Metric(
     "batch_duration_seconds", Kind.HISTOGRAM, "Time spent on one batch, by stage.", ("stage",), SECONDS_SHORT
 )
 CHECKPOINT = Metric("checkpoint_timestamp_seconds", Kind.GAUGE, "When this process last made its progress durable.")
-STORE_ERRORS = Metric("store_errors_total", Kind.COUNTER, "Failed store operations, retried or not.", ("operation",))
+STORE_ERRORS = Metric(
+    "store_errors_total",
+    Kind.COUNTER,
+    "Failed store operations, retried or not.",
+    ("operation",),
+    known=("checkpoint", "close", "prune", "send"),
+)
+
+# --- the join of predictions and outcomes
+JOINED = Metric(
+    "join_events_total",
+    Kind.COUNTER,
+    "What joining outcomes to predictions made of them: copies, conflicts, pairs, corrections, repeats, retracted, orphans, late.",
+    ("result",),
+    known=("copies", "conflicts", "pairs", "corrections", "repeats", "retracted", "orphans", "late"),
+)
+JOIN_EXPIRED = Metric(
+    "join_expired_total",
+    Kind.COUNTER,
+    "Rows of the join forgotten at the end of their retention: matched, unlabelled, orphans.",
+    ("result",),
+    known=("matched", "unlabelled", "orphans"),
+)
+JOIN_ROWS = Metric("join_rows", Kind.GAUGE, "Predictions and outcomes that are kept to be joined.")
+JOIN_BYTES = Metric("join_bytes", Kind.GAUGE, "Space they take in the store, indexes included.")
+OUTCOME_DELAY = Metric(
+    "outcome_delay_seconds",
+    Kind.HISTOGRAM,
+    "Time from a prediction to its outcome, of the pairs that were made.",
+    ("model",),
+    SECONDS_LONG,
+)
 
 # --- closing
 WATERMARK = Metric(
@@ -85,7 +141,7 @@ DETECTOR = Metric(
 NOTIFICATIONS = Metric(
     "notifications_total",
     Kind.COUNTER,
-    "Notifications, by outcome (sent, failed, suppressed, dropped).",
+    "Attempts to deliver a message, by outcome (sent, failed).",
     ("channel", "result"),
 )
 NOTIFICATION = Metric(
@@ -107,9 +163,15 @@ CATALOGUE = (
     LAG,
     ASSIGNED,
     REBALANCES,
+    STALLS,
     BATCH,
     CHECKPOINT,
     STORE_ERRORS,
+    JOINED,
+    JOIN_EXPIRED,
+    JOIN_ROWS,
+    JOIN_BYTES,
+    OUTCOME_DELAY,
     WATERMARK,
     WINDOWS,
     DETECTOR,
@@ -163,14 +225,18 @@ class Telemetry:
             self._series[metric].values.pop(labels, None)
 
     def observe(self, metric: Metric, *labels: str, seconds: float) -> None:
+        self.observe_all(metric, *labels, seconds=(seconds,))
+
+    def observe_all(self, metric: Metric, *labels: str, seconds: Iterable[float]) -> None:
         with self._lock:
             histograms = self._series[metric].histograms
             key = _key(metric, Kind.HISTOGRAM, labels, histograms)
             histogram = histograms.get(key)
             if histogram is None:
                 histogram = histograms[key] = Histogram([0] * (len(metric.buckets) + 1))
-            histogram.counts[bisect_left(metric.buckets, seconds)] += 1
-            histogram.sum += seconds
+            for one in seconds:
+                histogram.counts[bisect_left(metric.buckets, one)] += 1
+                histogram.sum += one
 
     # -- what the consumer loop reports ---------------------------------------------------------------------------------
 
@@ -194,13 +260,34 @@ class Telemetry:
         self.add(NULL_VALUES, by=harvest.null_values)
         self.set(CHECKPOINT, value=at_ms / 1000)
 
+    # -- what the join reports ------------------------------------------------------------------------------------------
+
+    def joined(self, counts: JoinCounts) -> None:
+        """Of one stored checkpoint."""
+        for result, events in counts._asdict().items():
+            self.add(JOINED, result, by=events)
+
+    def outcome_delays(self, model: str, seconds: Iterable[float]) -> None:
+        """Of the pairs that one stored checkpoint made. An outcome from before its prediction counts as one without delay."""
+        self.observe_all(OUTCOME_DELAY, model, seconds=(max(0.0, delay) for delay in seconds))
+
+    def join_expired(self, rows: ExpiredRows) -> None:
+        for result, forgotten in rows._asdict().items():
+            self.add(JOIN_EXPIRED, result, by=forgotten)
+
+    def join_holds(self, size: JoinSize) -> None:
+        self.set(JOIN_ROWS, value=size.rows)
+        self.set(JOIN_BYTES, value=size.bytes)
+
     # -- what the collector reads ---------------------------------------------------------------------------------------
 
     def values(self, metric: Metric) -> dict[Labels, float]:
-        """A copy of a counter's or gauge's series; {(): 0} for a counter without labels that has not counted yet."""
+        """A copy of a counter's or gauge's series; a counter whose series are known beforehand shows 0 until it has counted."""
+        silent: dict[Labels, float] = {(result,): 0 for result in metric.known}
+        if metric.kind is Kind.COUNTER and not metric.labels:
+            silent[()] = 0
         with self._lock:
-            values = dict(self._series[metric].values)
-        return values or ({(): 0} if metric.kind is Kind.COUNTER and not metric.labels else {})
+            return silent | self._series[metric].values
 
     def histograms(self, metric: Metric) -> dict[Labels, Histogram]:
         """A copy of a histogram's series."""
@@ -212,6 +299,7 @@ class Telemetry:
 def _key(metric: Metric, kind: Kind, labels: Labels, known: Mapping[Labels, object]) -> Labels:
     if metric.kind is not kind or len(labels) != len(metric.labels):
         raise ValueError(f"{metric.name} is a {metric.kind} with labels {metric.labels}, not a {kind} with {labels}")
-    if labels in known or len(known) < LABEL_SETS_MAX:
+    most = MODEL_LABEL_SETS_MAX if "model" in metric.labels else LABEL_SETS_MAX
+    if labels in known or len(known) < most:
         return labels
     return (OTHER,) * len(labels)

@@ -27,6 +27,11 @@ def open_source(name: str, source: SourceConfig, config: Config, *, follow: bool
     )
 
 
+def never_grows(source: SourceConfig | None, path: str) -> bool:
+    """Whether what the source reads there is whole from the beginning: a table, or a compressed file. Plain files are followed."""
+    return isinstance(source, FileSource) and (source.format == "table" or Path(path).suffix == ".gz")
+
+
 def _table_reader(source: FileSource, config: Config) -> Callable[[Path], Iterable[Sequence[bytes]]]:
     from monitor.table_events import table_events
 
@@ -46,6 +51,7 @@ def _kafka(name: str, source: KafkaSource) -> Source:
         topics=tuple(source.topics),
         start=source.start,
         session_timeout_ms=source.session_timeout_ms,
+        keys=source.tombstone is not None,
         security=KafkaSecurity(
             protocol=security.protocol,
             mechanism=security.mechanism,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,8 +12,12 @@ from sqlalchemy.engine import Connection
 from detectors.profile import Profile, decode, encode, merge
 from monitor.errors import TransientError
 from monitor.failpoints import reach
+from monitor.outcome_columns import Submission
+from monitor.outcomes import Contributions
 from monitor.ports import PartitionId
 from monitor.store.engine import Database, chunks, greatest, upsert, values_of
+from monitor.store.outcomes import Join
+from monitor.store.performance import add_performance, raise_outcome_clocks
 from monitor.store.records import (
     Checkpoint,
     CheckpointResult,
@@ -41,14 +46,15 @@ UNCONFIGURED_NAMES_MAX = 100  # a group; a producer that makes up names must not
 _STATE_KEY = [state.c.model, state.c.version, state.c.reference, state.c.start_ms]  # in the order of PaneKey
 
 
-def checkpoint(db: Database, c: Checkpoint) -> CheckpointResult:
+def checkpoint(db: Database, join: Join, c: Checkpoint) -> CheckpointResult:
     """Raises PartitionsFencedError, StaleReferences, TransientError; nothing is stored then, with one exception: a TransientError
     may hide a commit that did land. To repeat the same checkpoint is right: it finds its own offsets and stores nothing twice."""
     result = None
+    submitted = join.prepare(c.join)
     try:
         with db.write() as connection:
             is_new = _advance(connection, c)
-            result = _store(connection, c) if is_new else CheckpointResult(late_rows={}, new_panes=0)
+            result = _store(connection, c, join, submitted) if is_new else CheckpointResult(late_rows={}, new_panes=0)
             reach("before_commit")
         reach("after_commit")
     except TransientError:
@@ -57,12 +63,18 @@ def checkpoint(db: Database, c: Checkpoint) -> CheckpointResult:
     return result
 
 
-def _store(connection: Connection, c: Checkpoint) -> CheckpointResult:
+def _store(connection: Connection, c: Checkpoint, join: Join, submitted: Submission | None) -> CheckpointResult:
     if generation(connection, share=True) != c.reference_generation:
         raise StaleReferences("references were added since this worker read them")
     result, open_panes = _mark_panes(connection, c)
     _add_state(connection, c, open_panes)
+    settled = None if submitted is None else join.settle(connection, submitted)
+    reach("after_join")
+    if settled is not None:
+        late = _add_performance(connection, c, settled.contributions)
+        result = replace(result, join=settled.counts._replace(late=late))
     _raise_clocks(connection, c)
+    raise_outcome_clocks(connection, c.group, c.outcome_clocks)
     if c.quarantine:
         rows = [values_of(row, recorded_at_ms=c.now_ms) for row in c.quarantine]
         connection.execute(sa.insert(quarantine), rows)
@@ -71,6 +83,13 @@ def _store(connection: Connection, c: Checkpoint) -> CheckpointResult:
     if c.unconfigured:
         _count_unconfigured(connection, c)
     return result
+
+
+def _add_performance(connection: Connection, c: Checkpoint, changed: Contributions) -> int:
+    """Add what the join changed to the performance of its panes; returns the rows that came too late for theirs."""
+    if c.fold is None or not (changed.predicted or changed.labelled):
+        return 0
+    return add_performance(connection, c.writer, c.fold(changed), c.merges, c.now_ms)
 
 
 def _advance(connection: Connection, c: Checkpoint) -> bool:

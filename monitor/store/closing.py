@@ -14,6 +14,7 @@ from detectors.profile import Profile, decode, encode, merge
 from monitor.failpoints import reach
 from monitor.store import closing_statements as sql
 from monitor.store.engine import BusyError, Database, chunks, columns_of, records, upsert, values_of
+from monitor.store.performance import PerformanceClosing
 from monitor.store.records import (
     ANY,
     AlertRow,
@@ -26,14 +27,11 @@ from monitor.store.records import (
     WindowRow,
 )
 from monitor.store.tables import (
-    FINAL,
     alert,
     alert_state,
     model_state,
     outbox,
-    pane,
     retraining,
-    state,
 )
 
 _PANES_A_BATCH = 50  # profiles held in memory while panes are made final
@@ -59,13 +57,14 @@ def closing(db: Database, model: str) -> Iterator[ClosingTransaction | None]:
         reach("after_close_commit")
 
 
-class ClosingTransaction:
+class ClosingTransaction(PerformanceClosing):
     """Committed when the block of `closing` ends, undone when it raises. Not to be kept, nor used from another thread.
 
     On PostgreSQL the block must not compute for more than some seconds: checkpoints of the model wait for its panes.
     """
 
     def __init__(self, connection: Connection, model: str, state: ModelState) -> None:
+        super().__init__()
         self.model = model
         self.state = state
         self._connection = connection
@@ -114,20 +113,17 @@ class ClosingTransaction:
         if not self._locked.issuperset(starts):
             raise ValueError("mark_clean: a pane that this transaction does not hold")
         for some in chunks(sorted(starts)):
-            these = (pane.c.model == self.model) & pane.c.start_ms.in_(some)
-            self._connection.execute(sa.update(pane).where(these).values(dirty=False))
+            self._connection.execute(sql.MARK_CLEAN, self._these(some))
 
     def finalize(self, before_start_ms: int) -> int:
         """Make clean panes with start < before_start_ms final, one state row for each (version, reference); returns how many.
 
         Dirty ones, and those a checkpoint is writing to, are left for the next time. Panes that appear below it later are final at birth.
         """
-        t = pane.c
         starts = list(self._connection.scalars(sql.CLEAN, {"p_model": self.model, "p_before": before_start_ms}))
         for some in chunks(starts, _PANES_A_BATCH):
             self._merge_state(some)
-            these = (t.model == self.model) & t.start_ms.in_(some)
-            self._connection.execute(sa.update(pane).where(these).values(status=FINAL))
+            self._connection.execute(sql.MAKE_FINAL, self._these(some))
         self._connection.execute(sql.SET_FINAL, {"p_model": self.model, "p_before": before_start_ms})
         return len(starts)
 
@@ -232,11 +228,11 @@ class ClosingTransaction:
         return given if isinstance(version, AnyVersion) else given | {"p_version": version}
 
     def _state_rows(self, starts: Sequence[int]) -> Iterator[sa.Row[Any]]:
-        t = state.c
         for some in chunks(sorted(set(starts))):
-            these = (t.model == self.model) & t.start_ms.in_(some)
-            order = (t.start_ms, t.version, t.reference, t.writer)
-            yield from self._connection.execute(sa.select(state).where(these).order_by(*order)).all()
+            yield from self._connection.execute(sql.STATES, self._these(some)).all()
+
+    def _these(self, starts: Sequence[int]) -> dict[str, Any]:
+        return {"p_model": self.model, "p_starts": list(starts)}
 
     def _merge_state(self, starts: Sequence[int]) -> None:
         rows = []
@@ -247,10 +243,9 @@ class ClosingTransaction:
                 total = merge(total, decode(part.profile, None))
             data = parts[0].profile if len(parts) == 1 else encode(total)
             rows.append(key._asdict() | {"writer": "", "rows": total.rows, "profile": data})
-        these = (state.c.model == self.model) & state.c.start_ms.in_(starts)
-        self._connection.execute(sa.delete(state).where(these))
+        self._connection.execute(sql.DROP_STATES, self._these(starts))
         if rows:
-            self._connection.execute(sa.insert(state), rows)
+            self._connection.execute(sql.ADD_STATES, rows)
 
     def _add_tracks(self, rows: Sequence[WindowRow]) -> None:
         tracks = sorted({(row.model, row.version, row.monitor) for row in rows})

@@ -10,17 +10,26 @@ import sqlalchemy as sa
 
 from monitor.store.engine import columns_of, dialect_insert, greatest
 from monitor.store.records import WindowRow
-from monitor.store.tables import IS_OPEN, alert_state, model_state, pane, state, track, windows
+from monitor.store.tables import FINAL, IS_OPEN, alert_state, model_state, pane, state, track, windows
 
 _MODEL: sa.BindParameter[str] = sa.bindparam("p_model")
 _BEFORE: sa.BindParameter[int] = sa.bindparam("p_before")
+_STARTS: sa.BindParameter[list[int]] = sa.bindparam("p_starts", expanding=True)
 _w, _p, _m, _s = windows.c, pane.c, model_state.c, state.c
 _own_panes = (_p.model == _MODEL) & IS_OPEN & (_p.start_ms < _BEFORE)
 _own_state = _m.model == _MODEL
 
 DIRTY = sa.select(_p.start_ms).where(_own_panes, _p.dirty).order_by(_p.start_ms).with_for_update()
 CLEAN = sa.select(_p.start_ms).where(_own_panes, ~_p.dirty).order_by(_p.start_ms).with_for_update(skip_locked=True)
+_these_panes = (_p.model == _MODEL) & _p.start_ms.in_(_STARTS)
+MARK_CLEAN = sa.update(pane).where(_these_panes).values(dirty=False)
+MAKE_FINAL = sa.update(pane).where(_these_panes).values(status=FINAL)
 FIRST_OPEN = sa.select(sa.func.min(_p.start_ms)).where(_p.model == _MODEL, IS_OPEN)
+
+_these_states = (_s.model == _MODEL) & _s.start_ms.in_(_STARTS)
+STATES = sa.select(state).where(_these_states).order_by(_s.start_ms, _s.version, _s.reference, _s.writer)
+DROP_STATES = sa.delete(state).where(_these_states)
+ADD_STATES = sa.insert(state)
 
 KNOWN = sa.select(_m.model).where(_own_state)
 LOCK = sa.select(_m.frontier_ms, _m.first_pane_ms).where(_own_state).with_for_update(skip_locked=True)

@@ -94,6 +94,23 @@ class Database:
             raise translated from error
 
 
+@contextmanager
+def driver_cursor(connection: Connection) -> Iterator[Any]:
+    """The driver's own cursor inside the connection's transaction, for what goes through SQLAlchemy too slowly or not at all.
+    Errors come as SQLAlchemy's, so that they are translated like all others."""
+    driver = connection.connection.driver_connection
+    if driver is None:
+        raise TransientError("the connection to the store is lost")
+    cursor = driver.cursor()
+    errors = connection.dialect.loaded_dbapi.Error
+    try:
+        yield cursor
+    except errors as error:
+        raise exc.DBAPIError.instance(None, None, error, errors, dialect=connection.dialect) from error
+    finally:
+        cursor.close()
+
+
 def upsert(connection: Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
     """An INSERT with ON CONFLICT clauses in the connection's dialect: the one place where the two differ."""
     return dialect_insert(connection.dialect.name, table)

@@ -1,12 +1,19 @@
-"""Sending what the closers put out: leases in order, at least once."""
+"""Sending what the closers put out: leases in order, at least once. What became of a retraining request's message is told in its row."""
 
 from __future__ import annotations
 
-import sqlalchemy as sa
+import json
 
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.engine import Connection
+
+from alerts.retraining import RetrainingStatus, advance
 from monitor.store.engine import Database, columns_of, records, upsert, values_of
 from monitor.store.records import OutboxRow
 from monitor.store.tables import outbox, retraining
+
+log = structlog.get_logger()
 
 _t = outbox.c
 _IS_PENDING = _t.status == "pending"
@@ -38,7 +45,8 @@ def finish_outbox(
 ) -> str | None:
     with db.write() as connection:
         mine = (_t.id == message_id) & (_t.lease_owner == owner) & _IS_PENDING
-        row = connection.execute(sa.select(_t.seq, _t.expires_at_ms).where(mine).with_for_update()).one_or_none()
+        wanted = sa.select(_t.seq, _t.kind, _t.expires_at_ms).where(mine)
+        row = connection.execute(wanted.with_for_update()).one_or_none()
         if row is None:
             return None
         values = {
@@ -48,12 +56,19 @@ def finish_outbox(
             "lease_owner": None,
             "leased_until_ms": 0,
         }
-        if not sent and next_attempt_at_ms is not None:
-            values |= {"status": "pending", "next_attempt_at_ms": next_attempt_at_ms}
-        elif not sent:
-            values["status"] = "expired" if row.expires_at_ms <= now_ms else "failed"
+        if not sent:
+            values |= _unsent(row.expires_at_ms, next_attempt_at_ms, now_ms)
         connection.execute(sa.update(outbox).where(_t.seq == row.seq).values(values))
+        if row.kind == "retraining" and error is not None:
+            over = RetrainingStatus.FAILED if values["status"] != "pending" else RetrainingStatus.REQUESTED
+            _move(connection, message_id, over, error, now_ms, only_from=RetrainingStatus.REQUESTED)
         return str(values["status"])
+
+
+def _unsent(expires_at_ms: int, next_attempt_at_ms: int | None, now_ms: int) -> dict[str, str | int]:
+    if next_attempt_at_ms is not None and next_attempt_at_ms < expires_at_ms:
+        return {"status": "pending", "next_attempt_at_ms": next_attempt_at_ms}
+    return {"status": "expired" if next_attempt_at_ms is not None or expires_at_ms <= now_ms else "failed"}
 
 
 def outbox_pending(db: Database, receiver: str | None = None) -> int:
@@ -64,10 +79,39 @@ def outbox_pending(db: Database, receiver: str | None = None) -> int:
         return connection.execute(statement).scalar_one()
 
 
-def set_retraining_status(db: Database, request_id: str, status: str, reason: str, now_ms: int) -> None:
-    values = {"status": status, "reason": reason, "recorded_at_ms": now_ms}
+def set_retraining_status(db: Database, request_id: str, status: str, told: str, now_ms: int) -> bool:
     with db.write() as connection:
-        connection.execute(sa.update(retraining).where(retraining.c.id == request_id).values(values))
+        return _move(connection, request_id, RetrainingStatus(status), told, now_ms)
+
+
+def _move(
+    connection: Connection,
+    request_id: str,
+    status: RetrainingStatus,
+    told: str,
+    now_ms: int,
+    *,
+    only_from: RetrainingStatus | None = None,
+) -> bool:
+    """Put a request into another status, or tell more of the one it has. Its reason is why it was asked for, and stays; `told` is what
+    its delivery came to. False, with a line in the log, where there is no such request or the change is none that `advance` allows; `only_from`:
+    quietly nothing where it has another status (a copy that was refused says nothing of a request that had arrived before)."""
+    t = retraining.c
+    row = connection.execute(sa.select(t.status, t.detail).where(t.id == request_id).with_for_update()).one_or_none()
+    if row is None:
+        log.warning("retraining status not changed", request=request_id, error="there is no such request")
+        return False
+    current = RetrainingStatus(row.status)
+    if only_from is not None and current is not only_from:
+        return False
+    try:
+        values = {"status": str(advance(current, status)), "recorded_at_ms": now_ms}
+    except ValueError as error:
+        log.warning("retraining status not changed", request=request_id, error=str(error), told=told)
+        return False
+    detail = json.dumps({**json.loads(row.detail), "delivery": told})
+    connection.execute(sa.update(retraining).where(t.id == request_id).values(values | {"detail": detail}))
+    return True
 
 
 def approve_retraining(db: Database, message: OutboxRow) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from monitor.store.engine import Database
+from monitor.store.performance import prune_performance
 from monitor.store.tables import FINAL, alert, gap, outbox, pane, quarantine, retraining, state, track, windows
 
 
@@ -24,6 +25,7 @@ def prune(db: Database, now_ms: int, *, windows_ms: int, quarantine_ms: int, bat
     }
     deleted = {table.name: _delete(db, table, condition, batch) for table, condition in old.items()}
     deleted |= _delete_panes(db, old_windows, batch)
+    deleted |= prune_performance(db, old_windows, old_windows - windows_ms, batch)
     deleted["track"] = _delete(db, track, ~sa.exists().where(_is_on_track()), batch)
     return deleted
 

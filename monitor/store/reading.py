@@ -72,11 +72,28 @@ def window(db: Database, window_id: str) -> WindowRow | None:
 
 def newest_windows(db: Database) -> list[WindowRow]:
     key = (_w.model == track.c.model) & (_w.version == track.c.version) & (_w.monitor == track.c.monitor)
-    newest = sa.select(_w.decided).where(key, _STANDING).order_by(_w.end_ms.desc(), _w.decided.desc()).limit(1)
+    whole = _w.segment.is_(None)
+    newest = sa.select(_w.decided).where(key, _STANDING, whole).order_by(_w.end_ms.desc(), _w.decided.desc()).limit(1)
     decided = sa.select(newest.correlate(track).scalar_subquery()).select_from(track)
     statement = sa.select(*columns_of(windows, WindowRow)).where(_w.decided.in_(decided))
     with db.read() as connection:
         return records(connection, statement.order_by(_w.model, _w.version, _w.monitor), WindowRow)
+
+
+def windows_after(db: Database, decided: int, monitor: str, limit: int) -> tuple[list[WindowRow], int]:
+    of_monitor = (_w.decided > decided, _w.monitor == monitor, _w.newest, _w.segment.is_(None))
+    statement = sa.select(*columns_of(windows, WindowRow)).where(*of_monitor).order_by(_w.decided).limit(limit)
+    with db.read() as connection:
+        last = connection.execute(sa.select(sa.func.max(_w.decided))).scalar() or 0
+        rows = records(connection, statement, WindowRow)
+    return rows, rows[-1].decided if len(rows) == limit else last
+
+
+def judged_again(db: Database, model: str, version: str, monitor: str, limit: int) -> list[WindowRow]:
+    key = (_w.model == model, _w.version == version, _w.monitor == monitor, _w.segment.is_(None))
+    statement = sa.select(*columns_of(windows, WindowRow)).where(*key, _STANDING, _w.revision > 1)
+    with db.read() as connection:
+        return records(connection, statement.order_by(_w.end_ms.desc(), _w.decided.desc()).limit(limit), WindowRow)
 
 
 def dirty_models(db: Database) -> dict[str, int]:

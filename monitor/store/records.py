@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from detectors.profile import Profile
 from monitor.clocks import Clock
 from monitor.errors import DriftlineError, FencedError
+from monitor.outcomes import Contributions, JoinBatch, JoinCounts
 from monitor.ports import PartitionId
 
 __all__ = [
@@ -20,8 +21,11 @@ __all__ = [
     "CheckpointResult",
     "Claim",
     "Clock",
+    "ExpiredRows",
     "FROM_THE_BEGINNING_MS",
     "GapRow",
+    "JoinSize",
+    "Kind",
     "ModelState",
     "OutboxRow",
     "PaneKey",
@@ -29,6 +33,8 @@ __all__ = [
     "PaneSummary",
     "PartitionState",
     "PartitionsFencedError",
+    "PerformanceDelta",
+    "PerformanceKey",
     "Progress",
     "QuarantineRow",
     "ReferenceRow",
@@ -57,6 +63,32 @@ class PaneKey(NamedTuple):
     version: str
     reference: str
     start_ms: int
+
+
+# Of performance: by the prediction's pane, and what concept detectors read: by the outcome's.
+Kind = Literal["pane", "arrival"]
+
+
+class PerformanceKey(NamedTuple):
+    """What one performance profile is about; segment "" is all of them."""
+
+    model: str
+    kind: Kind
+    start_ms: int
+    version: str
+    reference: str
+    segment: str = ""
+
+
+class PerformanceDelta(NamedTuple):
+    """What is to be added to a profile: `rows` (may be negative) and the encoded profile."""
+
+    rows: int
+    profile: bytes
+
+
+Fold = Callable[[Contributions], Mapping[PerformanceKey, PerformanceDelta]]
+Merge = Callable[[bytes, bytes], bytes]  # adds two encoded profiles of one kind
 
 
 class Claim(NamedTuple):
@@ -146,7 +178,11 @@ class UnconfiguredRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """All that was made of the records between two offsets of each partition, and nothing else."""
+    """All that was made of the records between two offsets of each partition, and nothing else.
+
+    `fold` is called inside the transaction with what `join` changed (not at all where that is nothing) and must be quick; `merges` add
+    what it returns to what is stored. `clocks` are of predictions, `outcome_clocks` of outcomes.
+    """
 
     group: str
     owner: str
@@ -159,14 +195,34 @@ class Checkpoint:
     quarantine: Sequence[QuarantineRow] = ()
     gaps: Sequence[GapRow] = ()
     unconfigured: Mapping[str, int]
+    outcome_clocks: Mapping[tuple[PartitionId, str], Clock] = field(default_factory=dict)
+    join: JoinBatch | None = None
+    fold: Fold | None = None
+    merges: Mapping[Kind, Merge] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointResult:
-    """`late_rows` by model: rows of final panes, counted and not stored. Both are empty when the checkpoint had been stored before."""
+    """`late_rows` by model: rows of final panes, counted and not stored. All are empty when the checkpoint had been stored before."""
 
     late_rows: dict[str, int]
     new_panes: int
+    join: JoinCounts = field(default_factory=JoinCounts)
+
+
+class JoinSize(NamedTuple):
+    """`bytes` on disk, with indexes; both are estimates on PostgreSQL, from its last ANALYZE."""
+
+    rows: int
+    bytes: int
+
+
+class ExpiredRows(NamedTuple):
+    """Rows of the join that were forgotten: with both sides, with predictions only, with outcomes only (or retracted)."""
+
+    matched: int = 0
+    unlabelled: int = 0
+    orphans: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,6 +327,8 @@ class OutboxRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrainingRow:
+    """`reason` is why it was asked for, and stays. `detail` is JSON: the alert behind it, and `delivery`, what that came to last."""
+
     id: str
     model: str
     version: str
@@ -285,7 +343,10 @@ class RetrainingRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceRow:
-    """`effective_from_ms` is set by the store. `settings` and `warnings` are JSON; `payload` is the encoded reference."""
+    """`effective_from_ms` is set by the store. `settings` and `warnings` are JSON; `payload` is the encoded reference.
+
+    Where another table than the configured one was chosen, `settings` holds `instead_of`: path and SHA-256 of the configured one then.
+    """
 
     hash: str
     model: str

@@ -16,8 +16,8 @@ def add_reference(db: Database, row: ReferenceRow, *, window_ms: int) -> None:
         _bump_generation(connection)
         t = reference.c
         of_version = (t.model == row.model) & (t.version == row.version)
-        newest = sa.select(t.hash).where(of_version).order_by(t.seq.desc()).limit(1)
-        if connection.scalar(newest) == row.hash:
+        newest = connection.execute(sa.select(t.hash, t.settings).where(of_version).order_by(t.seq.desc()).limit(1))
+        if newest.one_or_none() == (row.hash, row.settings):
             connection.rollback()  # two workers built the same one: nothing to fence anybody for
             return
         newest_pane = connection.scalar(sa.select(sa.func.max(pane.c.start_ms)).where(pane.c.model == row.model))

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from typing import Self
 
 from monitor.ports import PartitionId
-from monitor.store import checkpoint, closing, outbox, prune, reading, references, schema, sources
+from monitor.store import checkpoint, closing, outbox, performance, prune, reading, references, schema, sources
 from monitor.store.engine import BUSY_TIMEOUT_MS, Database
+from monitor.store.outcomes import Join
 from monitor.store.records import (
     AlertRow,
     Checkpoint,
     CheckpointResult,
     Claim,
     Clock,
+    ExpiredRows,
     GapRow,
+    JoinSize,
+    Kind,
     ModelState,
     OutboxRow,
     PaneSummary,
@@ -32,11 +37,12 @@ class Store:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._join = Join(database)
 
     @classmethod
     def open(
         cls, url: str, *, create: bool = True, durable: bool = True, busy_timeout_ms: int = BUSY_TIMEOUT_MS
-    ) -> Store:
+    ) -> Self:
         """Raises UserError, in one line, for a database that cannot be reached or written or whose schema does not fit; BusyError (a
         TransientError) while others hold it. Creates the schema in an empty database if `create`; migrates SQLite.
         `durable=False` and `busy_timeout_ms` are for SQLite: no fsync, and how long a writer waits for its turn.
@@ -111,7 +117,28 @@ class Store:
 
         The same checkpoint may be repeated after a TransientError: what had landed is recognised and not stored again.
         """
-        return checkpoint.checkpoint(self._db, c)
+        return checkpoint.checkpoint(self._db, self._join, c)
+
+    # Outcomes
+
+    def outcome_clocks(self, group: str | None = None) -> dict[tuple[str, PartitionId, str], Clock]:
+        """By (group, partition, model): the newest outcome time there."""
+        return performance.outcome_clocks(self._db, group)
+
+    def dirty_performance_models(self) -> dict[str, dict[Kind, int]]:
+        """Model -> kind -> start of its oldest performance pane that changed since its windows were written."""
+        return performance.dirty_performance_models(self._db)
+
+    def expire_outcomes(self, watermarks: Mapping[str, int], batch: int = 5000) -> dict[str, ExpiredRows]:
+        """Forget the ids of these models whose events are all older than their retention at the model's watermark, `batch` a transaction.
+
+        Looks through all that is waiting: for every hour or so.
+        """
+        return self._join.expire(watermarks, batch)
+
+    def join_size(self) -> JoinSize:
+        """What waits in the join, without counting it row by row."""
+        return self._join.size()
 
     # Windows
 
@@ -147,8 +174,17 @@ class Store:
         return reading.model_states(self._db)
 
     def newest_windows(self) -> list[WindowRow]:
-        """For each (model, version, monitor) the standing window with the greatest end (of equal ends the last decided)."""
+        """For each (model, version, monitor) the standing window of all rows with the greatest end (of equal ends the last decided)."""
         return reading.newest_windows(self._db)
+
+    def windows_after(self, decided: int, monitor: str, limit: int = 2_000) -> tuple[list[WindowRow], int]:
+        """Newest revisions (also withdrawn ones) without a segment that were decided after `decided`, at most `limit` in that order;
+        and where to go on from."""
+        return reading.windows_after(self._db, decided, monitor, limit)
+
+    def judged_again(self, model: str, version: str, monitor: str, limit: int) -> list[WindowRow]:
+        """Standing windows without a segment that have been revised, latest end first."""
+        return reading.judged_again(self._db, model, version, monitor, limit)
 
     def panes(self) -> list[PaneSummary]:
         return reading.panes(self._db)
@@ -157,7 +193,7 @@ class Store:
 
     def add_reference(self, row: ReferenceRow, *, window_ms: int) -> None:
         """Store a reference, in force from the window after the model's newest pane (from ever if it has none), and make workers that
-        do not know it read it first. Nothing happens when it is the newest of its model and version already."""
+        do not know it read it first. Nothing happens when it is the newest of its model and version already, with the same settings."""
         references.add_reference(self._db, row, window_ms=window_ms)
 
     def references(self, model: str | None = None) -> list[ReferenceRow]:
@@ -189,8 +225,9 @@ class Store:
         next_attempt_at_ms: int | None,
         now_ms: int,
     ) -> str | None:
-        """What came of a leased message; returns its status: sent; pending (again at next_attempt_at_ms); without a next attempt
-        expired if its time has come, else failed. None, and nothing is done, when another sender has it by now."""
+        """What came of a leased message; returns its status: sent; pending (again at next_attempt_at_ms); expired, where that is too late
+        or its time has come; without a next attempt failed. None, and nothing is done, when another sender has it by now.
+        A retraining request that waits for its message is told the error, and has failed with a message that failed or expired."""
         return outbox.finish_outbox(
             self._db,
             message_id,
@@ -207,8 +244,10 @@ class Store:
     def retraining(self) -> list[RetrainingRow]:
         return reading.retrainings(self._db)
 
-    def set_retraining_status(self, request_id: str, status: str, reason: str, now_ms: int) -> None:
-        outbox.set_retraining_status(self._db, request_id, status, reason, now_ms)
+    def set_retraining_status(self, request_id: str, status: str, told: str, now_ms: int) -> bool:
+        """Move a request on; `told` becomes `delivery` in its detail, its reason stays. False, nothing is changed and the log tells
+        why, where the request is unknown or may not go from its status to this one."""
+        return outbox.set_retraining_status(self._db, request_id, status, told, now_ms)
 
     def approve_retraining(self, message: OutboxRow) -> bool:
         """Send a proposed request: puts its message. False when the request waits no longer."""

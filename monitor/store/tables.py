@@ -1,7 +1,8 @@
 """The tables, as the newest migration leaves them (a test compares the two).
 
 Times are BigInteger ms UTC. Columns bear the names of the record fields they fill. Locks are taken in this order everywhere:
-model_state, source_partition, counter, pane, state, the rest; within a table in key order.
+model_state, source_partition, counter, pane, state, join_layout, outcome_join, performance_pane, performance_state, the rest; within a
+table in key order.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    SmallInteger,
     Table,
     Text,
     UniqueConstraint,
@@ -55,8 +57,8 @@ def _bool(name: str) -> Column[bool]:
     return Column(name, Boolean, nullable=False)
 
 
-def _blob(name: str) -> Column[bytes]:
-    return Column(name, LargeBinary, nullable=False)
+def _blob(name: str, *, null: bool = False) -> Column[bytes]:
+    return Column(name, LargeBinary, nullable=null)
 
 
 counter = Table("counter", metadata, _key("name"), _int("value"))
@@ -276,3 +278,99 @@ gap = Table(
 )
 
 unconfigured = Table("unconfigured", metadata, _key("source_group"), _key("model"), _int("records"))
+
+# Small numbers for what prediction records belong to; (model, "", "") stands for the model itself.
+join_layout = Table(
+    "join_layout",
+    metadata,
+    _serial("code"),
+    _text("model"),
+    _text("version"),
+    _text("reference"),
+    UniqueConstraint("model", "version", "reference"),
+)
+
+# PostgreSQL: a row for each (model, prediction id), by its hash. Empty on SQLite, where rows in random places cost ten times the writing.
+outcome_join = Table(
+    "outcome_join",
+    metadata,
+    Column("key", LargeBinary, primary_key=True),
+    Column("model", Integer, nullable=False),  # a code of join_layout
+    _blob("predictions", null=True),
+    _blob("outcomes", null=True),
+    Column("had", SmallInteger, nullable=False),  # before the last statement: 0 no row, + 1 predictions, + 2 outcomes
+    _int("expires_ms"),
+    postgresql_with={"fillfactor": 85},
+)
+
+# SQLite: the same as a log. What a (model, prediction id) holds is the sum of its rows here, which outcome_run finds. Empty on PostgreSQL.
+outcome_log = Table(
+    "outcome_log",
+    metadata,
+    _serial("seq"),
+    _blob("key"),
+    Column("model", Integer, nullable=False),
+    _blob("predictions", null=True),
+    _blob("outcomes", null=True),
+    _int("expires_ms"),
+)
+outcome_run = Table(
+    "outcome_run",
+    metadata,
+    _serial("run"),
+    _int("rows"),
+    _int("first_seq"),
+    _blob("heads"),  # u32[rows], rising: the first four bytes of the keys
+    _blob("places"),  # u32[rows]: their seq - first_seq
+    sqlite_autoincrement=True,
+)
+
+outcome_clock = Table(
+    "outcome_clock",
+    metadata,
+    _key("source_group"),
+    _key("topic"),
+    _int_key("partition"),
+    _key("model"),
+    _int("newest_ms"),
+    _int("read_ms"),
+)
+
+performance_pane = Table(
+    "performance_pane",
+    metadata,
+    _key("model"),
+    _key("kind"),  # pane (of the prediction) | arrival (of the outcome)
+    _int_key("start_ms"),
+    _text("status"),  # open | final (one row a profile; may be opened again) | pruned (forgotten: takes nothing more)
+    _bool("dirty"),
+    _int("written_at_ms"),
+    Index(None, "model", "kind", "start_ms", sqlite_where=text("dirty = 1"), postgresql_where=text("dirty")),
+)
+PRUNED = "pruned"
+
+performance_state = Table(
+    "performance_state",
+    metadata,
+    _key("model"),
+    _key("kind"),
+    _int_key("start_ms"),
+    _key("version"),
+    _key("reference"),
+    _key("segment"),
+    _key("writer"),
+    _int("rows"),
+    _blob("profile"),
+)
+
+# The state of a concept detector after the arrival pane that starts then.
+detector_state = Table(
+    "detector_state",
+    metadata,
+    _key("model"),
+    _key("version"),
+    _key("segment"),
+    _key("detector"),
+    _int_key("start_ms"),
+    _text("body"),
+)

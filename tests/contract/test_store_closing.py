@@ -424,20 +424,6 @@ def test_no_two_senders_get_the_same_message(store):
     assert sorted(taken) == sorted(f"m{i}" for i in range(60))
 
 
-def test_retraining_requests(store):
-    with store.closing("churn") as tx:
-        tx.put_retraining(request("r1"))
-        tx.put_retraining(request("r2", recorded_at_ms=2))
-        tx.put_retraining(request("r2", recorded_at_ms=2, status="cancelled"))
-        assert [(r.id, r.status) for r in tx.retraining_rows("churn")] == [("r1", "requested"), ("r2", "cancelled")]
-        assert tx.retraining_rows("other") == []
-    store.set_retraining_status("r1", "delivered", "the target has it", 3)
-    assert [(r.id, r.status, r.reason, r.at_ms) for r in store.retraining()] == [
-        ("r2", "cancelled", "drift", 1),
-        ("r1", "delivered", "the target has it", 1),
-    ]
-
-
 # Retention
 
 
@@ -473,6 +459,9 @@ def test_prune_forgets_what_is_old_in_batches(store):
         "pane": 6,
         "state": 6,
         "track": 1,
+        "performance_pane": 0,
+        "performance_state": 0,
+        "detector_state": 0,
     }
     assert deleted == expected
     assert [w.id for w in store.windows()] == ["young"]

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alerts.envelope import rfc3339
-from monitor.close import Closer, Decision
+from monitor.close import Closer
+from monitor.close_scene import Decision
 from monitor.config_load import load_config
 from monitor.ingest import Ingest, Pace
 from monitor.ports import PartitionId

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from monitor.adoption import adopt, ensure_references, notes
+from monitor.adoption import adopt, ensure_references, file_sha256, notes
 from monitor.config import Config
 from monitor.config_load import load_config
 from monitor.errors import UserError
@@ -150,3 +150,90 @@ def test_a_missing_file_is_one_line(store: Store, load: Load, tmp_path: Path) ->
 def test_notes_are_kept_with_the_reference(store: Store, load: Load) -> None:
     built(store, load())
     assert any("1500 rows" in note for note in notes(store.references()[0]))
+
+
+# -- another table than the configured one
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    return write_reference(tmp_path / "other.parquet", rows=1_500, seed=2)
+
+
+def test_a_table_chosen_by_name_is_in_force_and_no_change(store: Store, load: Load, other: Path) -> None:
+    (configured,) = built(store, load())
+    chosen = adopt(store, load().models["churn"], path=other, now_ms=T0)
+    assert chosen.hash != configured.hash
+    assert (chosen.source_path, chosen.source_sha256) == (str(other), file_sha256(other))
+    assert built(store, load()) == []
+    assert [row.hash for row in store.references()] == [configured.hash, chosen.hash]
+
+
+def test_it_may_be_the_first_one(store: Store, load: Load, other: Path) -> None:
+    chosen = adopt(store, load().models["churn"], path=other, now_ms=T0)
+    assert built(store, load()) == []
+    assert [row.hash for row in store.references()] == [chosen.hash]
+
+
+def test_the_configured_table_may_be_missing_then(store: Store, load: Load, other: Path, tmp_path: Path) -> None:
+    config = load()
+    (tmp_path / "reference.parquet").unlink()
+    adopt(store, config.models["churn"], path=other, now_ms=T0)
+    assert built(store, config) == []
+    write_reference(tmp_path / "reference.parquet", rows=1_500)
+    with pytest.raises(UserError, match="reference build churn"):
+        built(store, config)
+
+
+def test_the_configured_table_changed_meanwhile_is_an_error_with_two_ways_out(
+    store: Store, load: Load, other: Path, tmp_path: Path
+) -> None:
+    for way_out in (None, other):
+        chosen = adopt(store, load().models["churn"], path=other, now_ms=T0)
+        seed = 3 if way_out is None else 4
+        write_reference(tmp_path / "reference.parquet", rows=1_500, seed=seed)
+        with pytest.raises(UserError) as refused:
+            built(store, load())
+        text = str(refused.value)
+        assert "\n" not in text
+        assert text.startswith(str(tmp_path / "reference.parquet"))
+        assert "`driftline reference build churn`" in text
+        assert f"`driftline reference build churn {other}`" in text
+        row = adopt(store, load().models["churn"], path=way_out, now_ms=T0)
+        assert (row.hash == chosen.hash) == (way_out is not None)
+        assert built(store, load()) == []
+
+
+def test_the_configured_table_may_be_built_again(store: Store, load: Load, other: Path) -> None:
+    (configured,) = built(store, load())
+    adopt(store, load().models["churn"], path=other, now_ms=T0)
+    assert adopt(store, load().models["churn"], now_ms=T0).hash == configured.hash
+    assert built(store, load()) == []
+    assert store.references()[-1].hash == configured.hash
+
+
+def test_another_configured_path_is_a_change_also_then(store: Store, load: Load, other: Path, tmp_path: Path) -> None:
+    adopt(store, load().models["churn"], path=other, now_ms=T0)
+    write_reference(tmp_path / "third.parquet", rows=1_500, seed=3)
+    with pytest.raises(UserError, match=r"third\.parquet"):
+        built(store, load("task: unlabelled, reference: {path: third.parquet}"))
+    assert built(store, load("task: unlabelled, reference: {path: other.parquet}")) == [], "the chosen one, configured"
+
+
+def test_a_chosen_table_that_is_read_otherwise_is_a_change(store: Store, load: Load, other: Path) -> None:
+    adopt(store, load().models["churn"], path=other, now_ms=T0)
+    changed = "task: unlabelled, reference: {path: reference.parquet, ignore: [c]}"
+    with pytest.raises(UserError, match="how the table is read") as refused:
+        built(store, load(changed))
+    assert f"`driftline reference build churn {other}`" in str(refused.value)
+    adopt(store, load(changed).models["churn"], path=other, now_ms=T0)
+    assert built(store, load(changed)) == []
+
+
+def test_the_configured_table_by_its_name_is_the_configured_one(store: Store, load: Load, tmp_path: Path) -> None:
+    built(store, load())
+    write_reference(tmp_path / "reference.parquet", rows=1_500, seed=2)
+    adopt(store, load().models["churn"], path=tmp_path / "reference.parquet", now_ms=T0)
+    write_reference(tmp_path / "reference.parquet", rows=1_500, seed=3)
+    with pytest.raises(UserError, match="changed since the reference"):
+        built(store, load())

@@ -11,6 +11,7 @@ import pytest
 
 from alerts.routing import LOG
 from monitor.alerting import ALERTS_A_MESSAGE, TARGET
+from monitor.show import show_retraining
 from monitor.store import OutboxRow
 from parts.world import CONFIG, World, hour_of_events
 
@@ -179,6 +180,22 @@ def test_auto_asks_once_an_episode(make: Make) -> None:
     assert body["type"] == "driftline.retraining"
     assert (body["data"]["model"], body["data"]["version"]) == ("churn", "1")
     assert "x has moved" in body["data"]["reason"]
+
+
+def test_the_list_tells_the_cause_after_the_delivery_too(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    world = make("retraining: {{mode: auto, target: airflow}}")
+    world.live([0], shift=1.0)
+    cause = request_of(world)["data"]["reason"]
+    (request,) = world.store.retraining()
+    assert world.store.set_retraining_status(request.id, "delivered", "the target has it", world.clock())
+    show_retraining(world.store, as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert (told["status"], told["reason"]) == ("delivered", cause)
+    assert "x has moved" in cause
+    show_retraining(world.store, as_json=False)
+    assert "delivery" in capsys.readouterr().out
+    (row,) = world.store.retraining()
+    assert sorted(json.loads(row.detail)) == ["alert", "delivery", "fingerprint"]
 
 
 def test_propose_waits_for_a_person(make: Make) -> None:

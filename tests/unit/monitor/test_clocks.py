@@ -10,8 +10,11 @@ from monitor.clocks import Clock, PartitionClock, model_watermark
 MINUTE = 60_000
 
 
-def partition(newest: int | None = None, read: int = 0, caught_up: int | None = None) -> PartitionClock:
-    return PartitionClock(any_model=None if newest is None else Clock(newest, read), caught_up_ms=caught_up)
+def partition(
+    newest: int | None = None, read: int = 0, caught_up: int | None = None, *, bounded: bool = False
+) -> PartitionClock:
+    clock = None if newest is None else Clock(newest, read)
+    return PartitionClock(any_model=clock, caught_up_ms=caught_up, bounded=bounded)
 
 
 def test_the_newest_prediction_less_the_lateness() -> None:
@@ -47,6 +50,34 @@ def test_a_backlog_is_not_closed_by_an_older_end() -> None:
 
 def test_without_any_prediction_there_is_no_watermark() -> None:
     assert model_watermark([(partition(caught_up=1), None)], 0) is None
+
+
+def test_a_finished_file_does_not_hold_a_model_that_a_stream_carries() -> None:
+    file, live = partition(100, caught_up=0, bounded=True), partition(900)
+    assert model_watermark([(file, Clock(100, 0)), (live, Clock(900, 0))], 0) == 900
+    assert model_watermark([(file, None), (live, Clock(900, 0))], 0) == 900, "also where the file never held it"
+
+
+def test_a_file_that_is_still_being_read_holds() -> None:
+    live = (partition(900), Clock(900, 0))
+    assert model_watermark([(partition(100, bounded=True), Clock(100, 0)), live], 0) == 100
+    assert model_watermark([(partition(bounded=True), None), live], 0) is None, "never read"
+
+
+def test_a_quiet_stream_holds_beside_a_finished_file() -> None:
+    """The file is not taken for the stream's clock."""
+    file = partition(5_000, caught_up=0, bounded=True)
+    assert model_watermark([(file, Clock(5_000, 0)), (partition(900), Clock(900, 0))], 0) == 900
+
+
+def test_a_stream_that_has_not_carried_the_model_says_nothing_of_it() -> None:
+    file = partition(100, caught_up=0, bounded=True)
+    assert model_watermark([(file, Clock(100, 0)), (partition(900), None)], 0) == 100
+
+
+def test_among_files_only_the_slowest_decides_finished_or_not() -> None:
+    files = [(partition(at, caught_up=0, bounded=True), Clock(at, 0)) for at in (100, 900)]
+    assert model_watermark(files, 0) == 100
 
 
 clocks = st.builds(Clock, st.integers(0, 50), st.integers(0, 50))

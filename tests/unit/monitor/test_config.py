@@ -262,7 +262,7 @@ models:
     features:
       income: {range: [1, 0]}
       age: {kind: text}
-    segments: [region]
+    joint: [region]
   other:
     retraining: {mode: auto, target: airflo}
 sources:
@@ -274,7 +274,7 @@ retraining_targets: {airflow: {webhook: {url: "https://x/y", secret: {env: A}}}}
 http: {listen: "0.0.0.0:80"}
 """
     found = errors(text)
-    keys = "decision_threshold, features, label_map, labels, lateness, page_max_age, positive_label, reference, retraining, task, window"
+    keys = "decision_threshold, features, label_map, labels, lateness, limits, maturity, monitors, outcomes, page_max_age, positive_label, reference, retraining, segments, task, window"
     assert found == [
         "driftline.yaml:1:1: stroe: unknown key (did you mean store?)",
         "driftline.yaml:2:12: defaults.latenes: unknown key (did you mean lateness?)",
@@ -283,7 +283,7 @@ http: {listen: "0.0.0.0:80"}
         f"driftline.yaml:7:23: models.churn.reference.path: no such file: {Path.cwd()}/nowhere.parquet (paths are relative to the file that names them)",
         "driftline.yaml:9:15: models.churn.features.income: range should be [smallest, largest]",
         "driftline.yaml:10:19: models.churn.features.age.kind: should be numeric, categorical or boolean",
-        f"driftline.yaml:11:5: models.churn.segments: unknown key (known here: {keys})",
+        f"driftline.yaml:11:5: models.churn.joint: unknown key (known here: {keys})",
         "driftline.yaml:13:38: models.other.retraining.target: unknown retraining target airflo (did you mean airflow?)",
         "driftline.yaml:15:37: sources.live.kafka.bootstrap_servers: should be a list (write [a, b])",
         "driftline.yaml:15:89: sources.live.kafka.session_timeout: is not a duration (write 500ms, 60s, 5m, 1h or 7d)",
@@ -318,7 +318,6 @@ http: {listen: "0.0.0.0:80"}
         ("models: {m: {}}\nsources: {s: {file: {paths: [a], format: table}}}", "driftline.yaml:2:21: sources.s.file: format: table needs the model that scored the rows (add model: NAME)"),
         ("models: {m: {}}\nstore: mysql://x", "driftline.yaml:2:8: store: should be sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE"),
         ("models: {m: {}}\ninclude: [more/*.yaml]", "driftline.yaml:2:11: include.0: more/*.yaml matches no file (paths are relative to this file)"),
-        ("models: {m: {}}\negress: {deny_private: false}", None),
         ("models: [", "driftline.yaml:2:1: is not YAML: while parsing a flow node did not find expected node content"),
         ("models: {m: {}}\n---\nmodels: {}", "driftline.yaml:2:1: is not YAML: expected a single document in the stream but found another document"),
         ("models: &a {m: *a}", "driftline.yaml:1:9: is not YAML: an anchor contains itself"),

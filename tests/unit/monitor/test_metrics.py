@@ -11,133 +11,24 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 
-from detectors.finding import Finding, Severity, State
+from detectors.finding import Severity, State
 from monitor import telemetry as t
-from monitor.errors import TransientError
-from monitor.metrics import Facts, Metrics, ModelFacts
-from monitor.results import encode_findings
-from monitor.series import subjects, within_budget
-from monitor.store import AlertRow, ReferenceRow, WindowRow
-
-HOUR_MS = 3_600_000
-DAY_MS = 24 * HOUR_MS
-
-
-def finding(subject="income", check="distribution", state=State.OK, severity=None, value=0.05, **rest) -> Finding:
-    unit = "sd" if check == "distribution" else "share"
-    return Finding(
-        subject=subject,
-        check=check,
-        state=state,
-        severity=severity,
-        value=value,
-        threshold=0.14,
-        unit=unit,
-        rows=500,
-        **rest,
-    )
-
-
-def window(*findings: Finding, model="churn", version="7", monitor="data", end_ms=10 * DAY_MS, revision=1) -> WindowRow:
-    return WindowRow(
-        id=f"{model}/{version}/{monitor}/{end_ms}",
-        model=model,
-        version=version,
-        monitor=monitor,
-        start_ms=end_ms - HOUR_MS,
-        end_ms=end_ms,
-        state="ok",
-        status="final",
-        revision=revision,
-        rows=500,
-        digest="d",
-        reference="a" * 64,
-        inherited=False,
-        findings=encode_findings(findings),
-        marks="{}",
-        recorded_at_ms=0,
-    )
-
-
-def alert(model="churn", severity="critical", status="firing") -> AlertRow:
-    return AlertRow(
-        id="1",
-        fingerprint="f",
-        incident="i",
-        model=model,
-        version="7",
-        monitor="data",
-        subject="income",
-        check="distribution",
-        severity=severity,
-        status=status,
-        corrected=False,
-        at_ms=0,
-        starts_at_ms=0,
-        ends_at_ms=None,
-        window="w",
-        reason="r",
-        text="t",
-        recorded_at_ms=0,
-    )
-
-
-REFERENCE = ReferenceRow(
-    hash="b" * 64,
-    model="churn",
-    version="",
-    payload=b"",
-    source_path="ref.parquet",
-    source_sha256="c" * 64,
-    settings="{}",
-    rows=10,
-    warnings="[]",
-    recorded_at_ms=1_700_000_000_000,
+from monitor.metric_families import CONTRACT
+from monitor.metrics import Metrics
+from monitor.series import DETAIL_SERIES_A_MODEL, ranked, subjects, within_budget
+from tests.parts.exposition import (
+    DAY_MS,
+    LABELS,
+    FakeStore,
+    alert,
+    facts,
+    figures,
+    finding,
+    request,
+    scrape,
+    shown,
+    window,
 )
-
-
-class FakeStore:
-    """Answers what it was given; `broken` stands for a database that is away."""
-
-    def __init__(self, windows=(), alerts=(), references=(REFERENCE,)):
-        self.windows, self.firing, self.built, self.broken = list(windows), list(alerts), list(references), False
-
-    def newest_windows(self):
-        if self.broken:
-            raise TransientError("the database is away")
-        return self.windows
-
-    def alerts(self, history=False):
-        assert not history
-        return self.firing
-
-    def references(self, model=None):
-        return self.built
-
-    def outbox_pending(self, receiver=None):
-        return {"oncall": 3}.get(receiver, 0)
-
-
-def facts(*models: str) -> Facts:
-    one = ModelFacts(task="binary", owner="growth", window_ms=HOUR_MS, window_max_ms=7 * DAY_MS)
-    return Facts(version="0.1.0", revision="abc", models=dict.fromkeys(models or ("churn",), one), receivers=["oncall"])
-
-
-def scrape(metrics: Metrics) -> dict[tuple[str, ...], float]:
-    """(name without prefix, label values in the order of their names) -> number"""
-    body, content_type = metrics.render("")
-    assert content_type.startswith("text/plain")
-    samples = [sample for family in plain(body.decode()) for sample in family.samples]
-    assert all(sample.timestamp is None for sample in samples)
-    return {
-        (s.name.removeprefix("driftline_"), *(s.labels[k] for k in sorted(s.labels))): s.value
-        for s in samples
-        if s.name.startswith("driftline_")
-    }
-
-
-def shown(*windows: WindowRow, models=("churn",), **rest) -> dict[tuple[str, ...], float]:
-    return scrape(Metrics(FakeStore(windows, **rest), t.Telemetry(), facts(*models)))
 
 
 def test_a_window_becomes_scores_thresholds_and_decisions():
@@ -147,9 +38,9 @@ def test_a_window_becomes_scores_thresholds_and_decisions():
     assert got["drift_threshold", "distribution", "income", "churn", "7"] == 0.14
     assert got["drift_severity", "income", "churn", "7"] == 1
     assert got["drift_severity", "age", "churn", "7"] == 0
-    assert got["window_end_timestamp_seconds", "data", "churn", "7"] == 10 * 86_400
-    assert got["window_length_seconds", "data", "churn"] == 3_600
-    assert got["window_rows", "data", "churn", "7"] == 500
+    assert got["window_end_timestamp_seconds", "drift", "churn", "7"] == 10 * 86_400
+    assert got["window_length_seconds", "churn"] == 3_600
+    assert got["window_rows", "drift", "churn", "7"] == 500
     assert [got["drift_features", "churn", state] for state in ("ok", "warning", "critical", "insufficient_data")] == [
         1,
         1,
@@ -251,9 +142,48 @@ def test_the_process_budget_holds_over_models_and_spares_the_severe_one():
 
 def test_of_equal_severity_the_larger_excess_is_shown():
     found = subjects([(window(), [finding("a", value=0.1), finding("b", value=-0.4), finding("c", value=0.2)])])
-    kept, suppressed = within_budget(found, spent=0, process_max=6, model_max=100)
-    assert [subject.feature for subject in kept] == ["b", "c"]
+    kept, suppressed = within_budget(ranked(found), spent=0, process_max=6, model_max=100)
+    assert [subject.name for subject in kept] == ["b", "c"]
     assert suppressed == {"churn": 3}
+
+
+def test_with_very_many_models_each_still_has_some_series_on_average():
+    models = [f"m{i}" for i in range(300)]
+    windows = [window(*[finding(f"f{i}") for i in range(20)], model=model) for model in models]
+    got = shown(*windows, models=models)
+    details = sum(key[0] in ("drift_score", "drift_threshold", "drift_severity") for key in got)
+    assert 300 * DETAIL_SERIES_A_MODEL - 3 < details <= 300 * DETAIL_SERIES_A_MODEL
+
+
+def test_a_limit_on_a_feature_is_the_features_decision():
+    limit = finding("income.missing", "limit", State.DRIFT, Severity.CRITICAL, value=0.2)
+    got = shown(window(finding("income", "missing", value=0.2), limit, monitor="quality"))
+    assert got["drift_severity", "income", "churn", "7"] == 2
+    assert sum(value for key, value in got.items() if key[0] == "drift_features") == 1
+
+
+def test_what_is_known_to_exist_is_shown_as_zero():
+    got = shown()
+    assert got["dead_letter_events_total", "bad_json"] == got["join_events_total", "pairs"] == 0
+    assert got["notifications_total", "oncall", "failed"] == 0
+    assert got["retraining_requests", "churn", "open"] == 0
+    assert got["clock_timestamp_seconds",] == 12 * 86_400
+
+
+def test_retraining_and_concept_alarms_are_taken_from_the_store():
+    alarm = alert(monitor="concept", check="e_sr", starts_at_ms=5_000)
+    earlier = alert(monitor="concept", check="e_sr", starts_at_ms=1_000, status="resolved")
+    segment = alert(monitor="concept", check="e_sr", segment='{"region":"EU"}')
+    got = shown(
+        alerts=[alarm, earlier, segment, alert(model="other")],
+        requests=[request("accepted", at_ms=9_000), request("timed_out"), request("requested", model="other")],
+    )
+    assert got["concept_drift_detections_total", "e_sr", "churn"] == 2
+    assert got["concept_drift_last_detection_timestamp_seconds", "e_sr", "churn"] == 5
+    assert got["alert_episodes_total", "churn", "concept", "critical"] == 3
+    assert [got["retraining_requests", "churn", s] for s in ("open", "succeeded", "failed")] == [1, 0, 1]
+    assert got["retrain_last_trigger_timestamp_seconds", "churn"] == 9
+    assert not [key for key in got if "other" in key]
 
 
 def test_a_revision_replaces_what_was_shown():
@@ -297,7 +227,21 @@ def full() -> Metrics:
         finding('in"co\\me\n', check)
         for check in ("distribution", "missing", "absent", "invalid", "out_of_range", "unseen")
     ]
-    return Metrics(FakeStore([window(*odd)], [alert()]), telemetry, facts())
+    performance = window(*figures("realised"), *figures("estimated"), LABELS, monitor="performance")
+    concept = window(finding("error", "e_sr", baseline=0.1), monitor="concept")
+    alerts = [alert(), alert(monitor="concept", check="e_sr")]
+    store = FakeStore([window(*odd), performance, concept], alerts, requests=[request("requested")])
+    return Metrics(store, telemetry, facts())
+
+
+def test_every_metric_of_the_contract_and_no_other_is_shown():
+    families = {family.name.removeprefix("driftline_"): family for family in plain(full().render()[0].decode())}
+    families = {name: family for name, family in families.items() if not name.startswith("process_")}
+    declared = {metric.name.removesuffix("_total"): metric for group in CONTRACT.values() for metric in group}
+    assert families.keys() == declared.keys()
+    for name, metric in declared.items():
+        labels = {frozenset(sample.labels) - {"le"} for sample in families[name].samples}
+        assert (name, families[name].type, labels) == (name, str(metric.kind), {frozenset(metric.labels)})
 
 
 def test_openmetrics_is_given_to_those_who_ask_and_parses():
@@ -349,10 +293,18 @@ def test_a_histogram_counts_a_bound_into_its_own_bucket():
 def test_names_that_come_with_the_traffic_cannot_grow_the_memory():
     telemetry = t.Telemetry()
     for i in range(t.LABEL_SETS_MAX + 10):
-        telemetry.add(t.DEAD_LETTERS, f"r{i}")
-    values = telemetry.values(t.DEAD_LETTERS)
+        telemetry.add(t.GAPS, f"topic-{i}")
+    values = telemetry.values(t.GAPS)
     assert len(values) == t.LABEL_SETS_MAX + 1
     assert values[t.OTHER,] == 10
+
+
+def test_hundreds_of_models_have_series_of_their_own():
+    telemetry = t.Telemetry()
+    for i in range(t.LABEL_SETS_MAX):
+        for kind in ("data", "quality"):
+            telemetry.add(t.WINDOWS, f"m{i}", kind, "evaluated")
+    assert len(telemetry.values(t.WINDOWS)) == 2 * t.LABEL_SETS_MAX
 
 
 def test_a_wrong_label_or_kind_is_a_bug():
@@ -393,9 +345,10 @@ def test_a_stored_checkpoint_is_told_by_model_and_reason():
         ("churn", "prediction", "late"): 10,
         ("churn", "outcome", "accepted"): 7,
     }
-    assert telemetry.values(t.DEAD_LETTERS) == {("bad_json",): 2}
+    dead = {labels: records for labels, records in telemetry.values(t.DEAD_LETTERS).items() if records}
+    assert dead == {("bad_json",): 2}
     assert telemetry.values(t.UNCONFIGURED) == {(): 3}
     assert telemetry.values(t.NULL_VALUES) == {(): 4}
     assert telemetry.values(t.CHECKPOINT) == {(): 1_700_000_000.5}
-    assert telemetry.values(t.STORE_ERRORS) == {("checkpoint",): 1}
+    assert telemetry.values(t.STORE_ERRORS)["checkpoint",] == 1
     assert telemetry.values(t.REBALANCES) == {(): 1}
