@@ -1,6 +1,6 @@
 # The menu. `make demo` and `make test` do all of their own set-up on a fresh Debian machine; the second run is quick.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench clean
+.PHONY: help demo stack test check format generate pictures bench clean
 SHELL := /bin/bash
 BIN := .venv/bin
 
@@ -9,6 +9,9 @@ help:            ## this list
 
 demo: .venv/.installed    ## four simulated weeks of three models with known faults: incidents, then injected against found
 	@$(BIN)/driftline demo
+
+stack: .venv/.installed    ## the demo with Prometheus, Alertmanager and Grafana around it, as far as they are installed
+	@scripts/stack
 
 test: .venv/.installed-dev    ## every test, with a real Kafka broker, PostgreSQL and Prometheus (installed when root on Debian)
 	@scripts/install-parts
@@ -23,6 +26,13 @@ check: .venv/.installed-dev    ## format, lint, types and import rules
 format: .venv/.installed-dev    ## let ruff format the code and mend what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+generate: .venv/.installed-dev    ## write anew what is generated and committed: boards, the rule manifest, the page on metrics
+	@$(BIN)/python -m grafana.board
+
+pictures: .venv/.installed-dev    ## the pictures of the documents, from a run of the demo (needs DRIFTLINE_GRAFANA and Chromium)
+	@scripts/install-parts
+	@$(BIN)/python -m tests.parts.pictures docs/pictures
 
 bench: .venv/.installed-dev    ## the benchmarks; ARGS="--json" for machines
 	@$(BIN)/python -m benchmarks $(ARGS)

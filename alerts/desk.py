@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import groupby
 
 from alerts import grouping, incident, inhibition, routing, silence, storm
 from alerts.alert import Alert
@@ -142,17 +143,14 @@ class Work:
         self._groups, self._storms = dict(desk.groups), dict(desk.storms)
         active = {alert.incident for alert in known.values() if alert.firing}
         self._links = {own: home for own, home in desk.links.items() if own in active or home in active}
-        self._told = {  # to people: a stream has incidents of its own
-            label
-            for key, group in desk.groups.items()
-            if group.sent_ms is not None and not self._is_stream_or_gone(key)
-            for label in _incidents(key)
-        }
+        # By people: a stream's groups are of no incident.
+        self._told = {name for key, g in desk.groups.items() if g.sent_ms is not None for name in _incidents(key)}
         self._changed: set[str] = set()
         self._wanted: list[tuple[str, Notice, Sequence[Alert]]] = []
         self._messages: list[Message] = []
         self._records: list[Record] = []
         self._looks: list[int] = []
+        self._whose: dict[int, str] = {}  # transition -> alert
 
     # -- route and group ----------------------------------------------------------------------------------------------
 
@@ -178,11 +176,11 @@ class Work:
                 self._changed.add(key)
 
     def _move(self, links: Mapping[str, str]) -> None:
-        """What nobody has heard of yet moves into the group of the incident that it turned out to be part of."""
+        """Groups move to the incident that theirs turned out to be part of; `incident.shared` leaves alone what was told."""
         for key, group in list(self._groups.items()):
             place = Place.of(key)
             home = links.get(dict(place.labels).get("incident", ""))
-            if home is None or group.sent_ms is not None or self._audience(key) is Audience.STREAM:
+            if home is None:
                 continue
             shared = tuple((name, home if name == "incident" else value) for name, value in place.labels)
             target = replace(place, labels=shared).key
@@ -210,11 +208,13 @@ class Work:
                 if people and receiver.limit is None:  # who has a limit is woken by every message
                     yield Place(receiver=route.receiver, route=_DIGEST, labels=())
                 continue
-            # A stream's groups never span models, so that its messages stay in order per fingerprint.
-            group_by = route.group_by if people else routing.GROUP_BY
-            home = self._links.get(alert.incident, alert.incident) if people else alert.incident
-            labels = {**alert.labels, "incident": home}
-            shared = {} if route.digest else routing.group_labels(labels, group_by)
+            if people:
+                home = self._links.get(alert.incident, alert.incident)
+                shared = (
+                    {} if route.digest else routing.group_labels({**alert.labels, "incident": home}, route.group_by)
+                )
+            else:  # one group a model, whatever the route says: its messages stay in order per fingerprint
+                shared = {"model": alert.model}
             yield Place(receiver=route.receiver, route=route.name, labels=tuple(sorted(shared.items())))
 
     def due(self) -> list[str]:
@@ -242,6 +242,8 @@ class Work:
         """Group and deduplicate: what of this group is new to whom it goes is wanted, the rest recorded with its reason."""
         audience = self._audience(key)
         timing = self.route(key).timing_for(audience)
+        for member in self._groups[key].members.values():
+            self._whose |= dict.fromkeys(member.waiting, member.alert)
         found = grouping.look(self._groups[key], timing, audience, muted, self._now_ms, flush=self._flush)
         self._changed.add(key)
         if found.group is None:
@@ -273,16 +275,15 @@ class Work:
         self, name: str, limit: storm.Limit, mine: Sequence[tuple[str, Notice, Sequence[Alert]]]
     ) -> None:
         before = self._storms.get(name, storm.StormState())
-        waited = {held.key for held in before.held}
         state = self._without_ended(before)
         wanted: list[storm.Held] = []
         by_key = {key: (notice, alerts) for key, notice, alerts in mine}
         for key, notice, alerts in mine:
             if notice.why is not Why.RESOLVED:
                 wanted.append(_held(key, alerts, self._now_ms))
-            elif key in waited or key in state.collapsed:  # nobody was woken by it alone: no end of it either
+            elif before.waits_for_no_end(key):
                 for alert in alerts:
-                    self.record(key, alert.id, Outcome.COLLAPSED, state.collapsed.get(key, ""))
+                    self.record(key, alert.id, Outcome.COLLAPSED)
             else:
                 self._send(key, notice, alerts)
         admitted = storm.admit(state, limit, wanted, self._now_ms, flush=self._flush)
@@ -295,11 +296,18 @@ class Work:
         for held in admitted.state.held:
             for alert in by_key.get(held.key, (None, ()))[1]:
                 self.record(held.key, alert.id, Outcome.HELD)
-        after = self._end_storms(name, admitted.state)
         if admitted.look_ms is not None:
             self._looks.append(admitted.look_ms)
+        self._end(name, admitted.state)
+
+    def _end(self, name: str, state: storm.StormState) -> None:
+        """A summary whose groups are all over is resolved, as any other message."""
+        after, over = storm.end(state, self._groups)
+        for summary_id in over:
+            notice = Notice(why=Why.RESOLVED, firing=(), resolved=(), transitions=())
+            self._messages.append(Message(receiver=name, key=summary_id, order=summary_id, notice=notice, incidents=()))
         self._storms[name] = after
-        if not (after.sent_ms or after.held or after.collapsed):
+        if after == storm.StormState():
             del self._storms[name]
 
     def _without_ended(self, state: storm.StormState) -> storm.StormState:
@@ -308,7 +316,7 @@ class Work:
             group = self._groups.get(held.key)
             if group is not None and any(member.firing for member in group.members.values()):
                 continue
-            if group is not None:
+            if group is not None and held.key not in state.alone:
                 self._groups[held.key] = grouping.taken_back(group)
                 self._changed.add(held.key)
             state = storm.forget(state, held.key)
@@ -323,17 +331,32 @@ class Work:
         return Notice(why=Why.NEW, firing=names, resolved=(), transitions=seqs), alerts
 
     def _send(self, key: str, notice: Notice, alerts: Sequence[Alert]) -> None:
-        place = Place.of(key)
-        stream = self._audience(key) is Audience.STREAM
-        order = alerts[0].model if stream and alerts else key
-        incidents = tuple(dict.fromkeys(alert.incident for alert in alerts))
-        self._messages.append(
-            Message(receiver=place.receiver, key=key, order=order, notice=notice, incidents=incidents)
-        )
-        told = {*notice.firing, *notice.resolved}
-        self._records += [
-            Record(alert=a.id, receiver=place.receiver, outcome=Outcome.TOLD) for a in alerts if a.id in told
-        ]
+        receiver = Place.of(key).receiver
+        by_name = {alert.id: alert for alert in alerts}
+        if self.is_stream(key):
+            for part in self._parts(notice, by_name):
+                first = by_name[(*part.firing, *part.resolved)[0]]
+                self._messages.append(
+                    Message(receiver=receiver, key=key, order=first.model, notice=part, incidents=(first.incident,))
+                )
+        else:
+            incidents = tuple(dict.fromkeys(alert.incident for alert in alerts))
+            self._messages.append(Message(receiver=receiver, key=key, order=key, notice=notice, incidents=incidents))
+        self._records += [Record(alert=name, receiver=receiver, outcome=Outcome.TOLD) for name in by_name]
+
+    def _parts(self, notice: Notice, alerts: Mapping[str, Alert]) -> Iterable[Notice]:
+        """What a stream is told, cut where the incident changes: each message is of one, and all stay in order."""
+        said = [(seq, self._whose[seq]) for seq in notice.transitions if self._whose[seq] in alerts]
+        said = said or [(0, name) for name in notice.firing if name in alerts]  # a repetition tells no transition
+        for _, run in groupby(said, key=lambda entry: alerts[entry[1]].incident):
+            part = list(run)
+            names = {name for _, name in part}
+            yield replace(
+                notice,
+                firing=tuple(name for name in notice.firing if name in names),
+                resolved=tuple(name for name in notice.resolved if name in names),
+                transitions=tuple(seq for seq, _ in part if seq),
+            )
 
     def _send_summary(
         self,
@@ -354,20 +377,6 @@ class Work:
             Message(receiver=name, key=summary.id, order=summary.id, notice=notice, incidents=incidents, storm=summary)
         )
 
-    def _end_storms(self, name: str, state: storm.StormState) -> storm.StormState:
-        """A summary is over when all that it collapsed is: then its message is resolved, as any other."""
-        ended: dict[str, list[str]] = {}
-        for key, summary_id in state.collapsed.items():
-            ended.setdefault(summary_id, []).append(key)
-        for summary_id, keys in ended.items():
-            if any(key in self._groups for key in keys):
-                continue
-            notice = Notice(why=Why.RESOLVED, firing=(), resolved=(), transitions=())
-            self._messages.append(Message(receiver=name, key=summary_id, order=summary_id, notice=notice, incidents=()))
-            for key in keys:
-                state = storm.forget(state, key)
-        return state
-
     def record(self, key: str, alert: str, outcome: Outcome, detail: str = "") -> None:
         self._records.append(Record(alert=alert, receiver=Place.of(key).receiver, outcome=outcome, detail=detail))
 
@@ -381,10 +390,6 @@ class Work:
             changed=frozenset(self._changed),
             look_ms=min(looks, default=None),
         )
-
-    def _is_stream_or_gone(self, key: str) -> bool:
-        receiver = self._rules.receivers.get(Place.of(key).receiver)
-        return receiver is None or receiver.audience is Audience.STREAM
 
     def _audience(self, key: str) -> Audience:
         return self._rules.receivers[Place.of(key).receiver].audience

@@ -175,7 +175,8 @@ def joined(one: Group | None, other: Group) -> Group:
 
 def taken_back(group: Group) -> Group:
     """The group as if its last message had not been sent: it was held up, and then there was nothing left to tell."""
-    return replace(group, members={name: replace(member, told="") for name, member in group.members.items()})
+    members = {name: replace(member, told="") for name, member in group.members.items()}
+    return replace(group, members=members, sent_ms=None)
 
 
 def encode_group(group: Group) -> str:
@@ -263,9 +264,10 @@ def _next_tick_ms(group: Group, timing: Timing, now_ms: int) -> int:
 
 def _look_again_ms(group: Group, timing: Timing, audience: Audience, now_ms: int) -> int | None:
     firing = [m for m in group.members.values() if m.firing]
+    looks = []
     if any(_is_news(m, audience) for m in firing):  # muted: nobody knows for how long
-        return now_ms + max(timing.interval_ms, _MUTED_LOOK_MS)
-    if timing.repeat_ms is None or group.sent_ms is None or all(m.acknowledged for m in firing):
-        return None
-    ticks = max(1, -(-(group.sent_ms + timing.repeat_ms - now_ms) // timing.interval_ms))
-    return now_ms + ticks * timing.interval_ms
+        looks.append(now_ms + max(timing.interval_ms, _MUTED_LOOK_MS))
+    if timing.repeat_ms is not None and group.sent_ms is not None and not all(m.acknowledged for m in firing):
+        ticks = max(1, -(-(group.sent_ms + timing.repeat_ms - now_ms) // timing.interval_ms))
+        looks.append(now_ms + ticks * timing.interval_ms)
+    return min(looks, default=None)

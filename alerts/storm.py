@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from alerts.envelope import rfc3339
@@ -45,13 +45,19 @@ class Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StormState:
-    """`sent_ms` are the times of the messages that still count, `held` those that wait for a summary, `collapsed` the
-    keys of groups that were told in a summary only, with the summary's own id.
+    """`sent_ms` are the times of the messages that still count, `held` those that wait for a summary. `summaries`: the id
+    of each that is open, and the groups it stands for. `alone` are the groups that a message of their own was sent of.
     """
 
     sent_ms: tuple[int, ...] = ()
     held: tuple[Held, ...] = ()
-    collapsed: Mapping[str, str] = field(default_factory=dict)
+    summaries: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    alone: frozenset[str] = frozenset()
+
+    def waits_for_no_end(self, key: str) -> bool:
+        """Nobody was woken by this group alone: it was held or is part of a summary, and has no end of its own."""
+        held = any(message.key == key for message in self.held)
+        return key not in self.alone and (held or any(key in keys for keys in self.summaries.values()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,36 +87,40 @@ def admit(state: StormState, limit: Limit, wanted: Sequence[Held], now_ms: int, 
     """
     sent = [moment for moment in state.sent_ms if moment > now_ms - limit.per_ms]
     replaced = {message.key for message in wanted}
-    collapsed = dict(state.collapsed)
+    since = {held.key: held.at_ms for held in state.held}
     waiting = [held for held in state.held if held.key not in replaced]
     passed: list[str] = []
     reserve = 1 if limit.messages > 1 else 0
-    since = {held.key: held.at_ms for held in state.held}
     for message in sorted(wanted, key=lambda message: not message.is_critical):
         if not waiting and limit.messages - len(sent) > reserve and message.key not in since:
             sent.append(now_ms)
             passed.append(message.key)
-            collapsed.pop(message.key, None)
         else:
             waiting.append(replace(message, at_ms=since.get(message.key, now_ms)))
-    summary = None
+    summary, summaries = None, dict(state.summaries)
     if waiting and (flush or _is_due(waiting, sent, limit, now_ms)):
         sent.append(now_ms)
         if len(waiting) == 1:
             passed.append(waiting[0].key)
-            collapsed.pop(waiting[0].key, None)
         else:
             summary = _summary(waiting, now_ms)
-            collapsed |= {held.key: summary.id for held in waiting}
+            summaries[summary.id] = tuple(held.key for held in summary.held)
         waiting = []
-    new = StormState(sent_ms=tuple(sent), held=tuple(waiting), collapsed=collapsed)
+    alone = state.alone | set(passed)
+    new = StormState(sent_ms=tuple(sent), held=tuple(waiting), summaries=summaries, alone=alone)
     return Admitted(state=new, passed=tuple(passed), summary=summary, look_ms=_look_ms(new, limit))
 
 
+def end(state: StormState, open_keys: Collection[str]) -> tuple[StormState, tuple[str, ...]]:
+    """The state when of all groups only these are left, and the ids of summaries that are over with that."""
+    over = tuple(name for name, keys in state.summaries.items() if not any(key in open_keys for key in keys))
+    summaries = {name: keys for name, keys in state.summaries.items() if name not in over}
+    return replace(state, summaries=summaries, alone=state.alone & set(open_keys)), over
+
+
 def forget(state: StormState, key: str) -> StormState:
-    """The group is over: nothing of it waits or is collapsed any more."""
-    collapsed = {name: summary for name, summary in state.collapsed.items() if name != key}
-    return replace(state, held=tuple(held for held in state.held if held.key != key), collapsed=collapsed)
+    """Nothing of the group waits any more."""
+    return replace(state, held=tuple(held for held in state.held if held.key != key))
 
 
 def summary_text(held: Sequence[Held]) -> str:
@@ -129,7 +139,8 @@ def summary_text(held: Sequence[Held]) -> str:
 
 def encode_storm(state: StormState) -> str:
     """One line of JSON with a format number."""
-    return json.dumps({"format": _FORMAT, **asdict(state)}, separators=(",", ":"))
+    fields = {"format": _FORMAT, **asdict(state), "alone": sorted(state.alone)}
+    return json.dumps(fields, separators=(",", ":"))
 
 
 def decode_storm(text: str) -> StormState:
@@ -139,8 +150,10 @@ def decode_storm(text: str) -> StormState:
         raise ValueError("the storm state is of an unknown format")
     try:
         held = tuple(Held(**{**entry, "models": tuple(entry["models"])}) for entry in fields["held"])
-        return StormState(sent_ms=tuple(fields["sent_ms"]), held=held, collapsed=fields["collapsed"])
-    except (KeyError, TypeError) as error:
+        summaries = {name: tuple(keys) for name, keys in fields["summaries"].items()}
+        sent_ms, alone = tuple(fields["sent_ms"]), frozenset(fields["alone"])
+        return StormState(sent_ms=sent_ms, held=held, summaries=summaries, alone=alone)
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"the storm state is broken: {error}") from error
 
 

@@ -7,7 +7,7 @@ what is tolerated. Both are corrected for the number of metrics. Only a change f
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -137,12 +137,27 @@ def _judge(
             if pair is not None:
                 pairs[name] = pair
     tested = _corrected(pairs, frame)
-    return [
+    judged = [
         _finding(found[name], pairs[name], tested[name], frame)
         if name in tested
         else _unjudged(name, found[name], known[name], baseline.labelled_rows, frame)
         for name in METRICS[layout.task]
         if name in found
+    ]
+    return _without_vain_calibration(judged)
+
+
+def _without_vain_calibration(findings: list[Finding]) -> list[Finding]:
+    """A model that is right more often than it says is ill calibrated, and nobody's trouble: `ece` alone tells no one while Brier is no worse."""
+    brier = next((found for found in findings if found.subject == "brier"), None)
+    if brier is None or brier.value is None or brier.baseline is None or brier.value > brier.baseline:
+        return findings
+    reason = "the probabilities are no worse on the whole, by the Brier score"
+    return [
+        replace(found, state=State.WARNING, severity=None, detail={**found.detail, "reason": reason})
+        if found.subject == "ece" and found.state is State.DRIFT
+        else found
+        for found in findings
     ]
 
 

@@ -53,10 +53,10 @@ class _ClassFold(Fold):
         decision = rows.predicted.decision
         decided = decision < len(self.layout.classes)
         if decided.all():
-            self._count_losses(rows.predicted.codes, decision != rows.label, sign)
+            self._count_losses(rows, decision != rows.label, sign)
         elif decided.any():
             signs = None if sign is None else sign[decided]
-            self._count_losses(rows.predicted.codes[decided], decision[decided] != rows.label[decided], signs)
+            self._count_losses(rows.part(decided), decision[decided] != rows.label[decided], signs)
 
     def _add_flags(self, name: str, flags: NDArray[np.bool_], sign: Signs) -> None:
         self._slot(name)[:] += int(flags.sum()) if sign is None else int(sign[flags].sum())

@@ -120,10 +120,11 @@ class Fold(ABC):
         self._slot("delay")[:] += count(delays, DELAY_BINS, sign)
 
     def _count_losses(
-        self, codes: NDArray[np.uint8], losses: NDArray[np.float64] | NDArray[np.bool_], sign: Signs
+        self, rows_with: LabelledRows, losses: NDArray[np.float64] | NDArray[np.bool_], sign: Signs
     ) -> None:
         """`losses` of the rows that have one: bool, or 0..1."""
-        rows = _signed(len(losses), sign)
+        codes, rows = rows_with.predicted.codes, _signed(len(losses), sign)
+        self._count_delays(rows_with.delay_ms, losses, sign)
         self._slot("feature_labelled")[:] += self._by_code(codes, sign)
         if losses.dtype == np.bool_:
             wrong = None if sign is None else sign[losses]
@@ -142,6 +143,15 @@ class Fold(ABC):
             places = (codes + self._code_places).ravel()
             for name, amount in zip(("feature_loss", "feature_loss_squared"), amounts, strict=True):
                 self._slot(name)[:] += tally(places, np.repeat(amount, features), features * CODES)
+
+    def _count_delays(
+        self, delay_ms: NDArray[np.int64], losses: NDArray[np.float64] | NDArray[np.bool_], sign: Signs
+    ) -> None:
+        delays = DELAY_EDGES_MS.searchsorted(delay_ms, side="right")
+        amounts = np.rint(losses * float(LOSS_SCALE))
+        slot = self._slot("delay_loss").reshape(DELAY_BINS, 2)
+        slot[:, 0] += count(delays, DELAY_BINS, sign)
+        slot[:, 1] += tally(delays, amounts if sign is None else amounts * sign, DELAY_BINS)
 
     def _by_code(self, codes: NDArray[np.uint8], sign: Signs) -> NDArray[np.int64]:
         """Rows by (feature, code), flat."""

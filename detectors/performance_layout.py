@@ -64,6 +64,7 @@ class PerformanceLayout:
 
     Slots of all tasks. "Rows" of outcomes are rows with a known label (regression: a finite truth), taken back with a sign of -1.
       rows, labelled_rows [1]; unknown_labels [1] outcomes without a known label, which count nowhere else; delay [64] by delay_edges_seconds
+      delay_loss [64, 2] of rows with a loss, their number and losses by delay: do early labels tell the same as late ones?
       clipped [1] rows whose probability was cut in the log loss (regression: with a term cut to 2**40); outside [1] scored rows with a probability outside [0, 1]
       feature_rows [F, 16] predictions by code; feature_labelled, feature_loss, feature_loss_squared [F, 16] rows with a loss, their losses and squared
       losses in 2**-20; loss [3] rows, losses and squared losses of all. Loss: 1 where decision and label differ (rows without decision left out);

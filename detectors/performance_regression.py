@@ -42,7 +42,7 @@ class RegressionFold(Fold):
             self._slot("zero_mass")[:] += _total(weights.whole * zero, sign)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what overflows is cut
             terms, size = self._terms(rows, weights.units)
-        self._count_losses(rows.predicted.codes, np.minimum(size, 1.0), sign)
+        self._count_losses(rows, np.minimum(size, 1.0), sign)
         cut = self._add_sums(terms, sign)
         if cut.any():
             self._slot("clipped")[:] += _total(cut, sign)

@@ -143,7 +143,21 @@ def _other(finding: Finding) -> str:
     return f"{finding.subject} ({finding.check}): {finding.state}, {_number(finding.value)}{unit}{_interval(finding)}{usual}, {finding.rows:,} rows."
 
 
+def _unknown(finding: Finding) -> str:
+    detail = finding.detail
+    return (
+        f"{detail.get('unknown'):,} of {finding.rows:,} labels are none of those that the reference knows ({detail.get('known')}): "
+        "see what the outcomes say, or map it with label_map."
+    )
+
+
+def _value(finding: Finding) -> str:
+    return f"{finding.subject} of the outcomes is {_number(finding.value)} ({finding.rows:,} rows)."
+
+
 _BODIES: dict[str, Callable[[Finding], str]] = {
+    "unknown": _unknown,
+    "value": _value,
     "distribution": _distribution,
     "silence": _silence,
     "selective": _selective,

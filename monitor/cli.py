@@ -115,7 +115,7 @@ def status(config: ConfigPath = DEFAULT_CONFIG, json: Json = False) -> None:
 def windows(
     model: Annotated[str | None, typer.Argument(help="Only this model.")] = None,
     config: ConfigPath = DEFAULT_CONFIG,
-    monitor: Annotated[str | None, typer.Option(help="data, prediction, quality or volume.")] = None,
+    monitor: Annotated[str | None, typer.Option(help="data, prediction, quality, volume, performance or concept.")] = None,
     since: Annotated[str | None, typer.Option(help="Windows that start at this time (RFC 3339) or later.")] = None,
     revisions: Annotated[bool, typer.Option("--revisions", help="Also what was replaced.")] = False,
     json: Json = False,

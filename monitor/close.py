@@ -98,17 +98,17 @@ class Closer:
             now = (watermarks.get(name), heard.get(name))
             if name not in dirty.keys() | moved or (self._looked.get(name) == now and not end_of_input):
                 continue
-            self._looked[name] = now
             more = True
             while more:
                 with self.store.closing(name) as tx:
                     if tx is None:
-                        self._looked.pop(name)
                         break
                     scene = self._scene(watched, tx, now, end_of_input=end_of_input)
                     due_ms = self._due_ms.setdefault(name, {})
                     decisions, more = close_outcomes(scene, watched.performance, self.alerting, due_ms)
                 self._tell(decisions)
+            else:
+                self._looked[name] = now
 
     def _scene(
         self,

@@ -87,9 +87,9 @@ class DataTurn:
         if self._watermark is None or self._frontier_ms is None or self._limit_ms < self._frontier_ms:
             return
         last = self._tx.windows(from_ms=self._frontier_ms - self._size_ms, before_ms=self._frontier_ms)
-        if any(row.status == "provisional" for row in last):
+        if any(_is_provisional(row) for row in last):
             for row in self._tx.windows():
-                if row.status == "provisional" and row.end_ms <= self._watermark:
+                if _is_provisional(row) and row.end_ms <= self._watermark:
                     self._tx.put_window(replace(row, status="final"))
 
     # -- data, prediction, quality: one version at a time ---------------------------------------------------------------
@@ -340,3 +340,8 @@ class DataTurn:
         else:
             self._silent.add(start_ms)
             self._put_run(row, [finding], volume_counts(0), end_ms)
+
+
+def _is_provisional(row: WindowRow) -> bool:
+    """Those of labels wait for labels, not for predictions: they are settled where they are closed."""
+    return row.status == "provisional" and row.monitor not in (Monitor.PERFORMANCE, Monitor.CONCEPT)

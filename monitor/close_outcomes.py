@@ -13,7 +13,8 @@ def close_outcomes(
     scene: Scene, rules: Rules, alerting: Alerting, due_ms: dict[int, int]
 ) -> tuple[list[Decision], bool]:
     """What was decided, in order, and whether there is more to do. `due_ms`: see PerformanceTurn."""
-    performance, concept = PerformanceTurn(scene, rules, due_ms), ConceptTurn(scene)
+    performance = PerformanceTurn(scene, rules, due_ms)
+    concept = ConceptTurn(scene, performance)
     more = performance.run()
     concept.run()
     judged = [*performance.judged, *concept.judged]

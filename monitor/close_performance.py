@@ -6,6 +6,7 @@ waits for more of them before it is judged anew, so a month of labels costs doze
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -20,10 +21,12 @@ from monitor.joining import MERGES
 from monitor.ledger import Ledger, estimator_of, settled
 from monitor.panes import correction_horizon_ms, pane_start
 from monitor.performance_windows import Judge, Moment, Rules
-from monitor.store.records import PerformanceKey
+from monitor.store.records import PerformanceKey, WindowRow
+from monitor.windows import finish
 
 PANES_A_TURN = 64
-LEDGER = "ledger"  # among the detectors whose state is kept
+DUE_KEPT = 5_000
+LEDGER, AGED = "ledger", "aged"  # among the detectors whose state is kept
 MOST_LABELS = 0.8  # of those that windows usually get
 _MINUTE_MS = 60_000
 
@@ -38,8 +41,10 @@ class PerformanceTurn:
         int, int
     ]  # start of a pane -> the time, of labels, from which it is worth another look; the caller keeps it
     judged: list[Judged] = field(default_factory=list)
+    cohorts: list[tuple[PerformanceKey, PerformanceProfile]] = field(default_factory=list)  # settled in this turn
     _estimators: dict[str, Estimator | None] = field(default_factory=dict)
     _ledgers: dict[tuple[str, str], Ledger] = field(default_factory=dict)
+    _seen: set[tuple[str, str]] = field(default_factory=set)  # (version, reference) of the windows that were looked at
 
     def run(self) -> bool:
         scene, heard_ms = self.scene, self._heard_ms()
@@ -51,8 +56,11 @@ class PerformanceTurn:
             self._judge(key, profile)
         scene.tx.mark_performance_clean("pane", starts)
         self.due_ms.update({start: self._again_ms(start) for start in starts})
+        for start in sorted(self.due_ms)[:-DUE_KEPT]:
+            del self.due_ms[start]  # such an old pane is looked at whenever something comes for it
         if scene.watermark_ms is not None and not scene.end_of_input:
-            self._settle()
+            more = self._age(scene.watermark_ms) or more
+            self._settle(scene.watermark_ms)
         return more
 
     def _profiles(self, starts: Sequence[int]) -> dict[PerformanceKey, PerformanceProfile]:
@@ -66,13 +74,22 @@ class PerformanceTurn:
     def _judge(self, key: PerformanceKey, profile: PerformanceProfile) -> None:
         scene = self.scene
         known = scene.performance_of(key.reference)
-        if known is None or (profile.rows <= 0 and profile.labelled_rows <= 0):
+        if known is None:
+            return
+        self._seen.add((key.version, key.reference))
+        row = scene.row(Monitor.PERFORMANCE, key, max(profile.rows, 0))
+        empty = profile.rows <= 0 and profile.labelled_rows <= 0  # all of its predictions were taken back
+        if empty and scene.tx.window(finish(row, [], b"").id) is None:
             return
         final = self._final(key.start_ms, profile)
         moment = Moment(age_seconds=self._age_ms(key.start_ms) / 1000, window_seconds=scene.size_ms / 1000, final=final)
-        judge = Judge(known=known, estimator=self._estimator(key.reference), ledger=self._ledger(key), rules=self.rules)
-        findings = judge.findings(profile, key.segment, moment)
-        row = scene.row(Monitor.PERFORMANCE, key, profile.rows)
+        judge = Judge(
+            known=known,
+            estimator=self._estimator(key.reference),
+            ledger=self.ledger(key.version, key.reference),
+            rules=self.rules,
+        )
+        findings = [] if empty else judge.findings(profile, key.segment, moment)
         found = put(
             scene, row, findings, performance_codec.counts(profile),
             final=final, heard_ms=self._heard_ms(), open_verdict=not (final or self._enough(key, profile)),
@@ -83,7 +100,7 @@ class PerformanceTurn:
     def _enough(self, key: PerformanceKey, profile: PerformanceProfile) -> bool:
         """Most of the labels that such windows ever get are there: what they say may end an alert."""
         known = self.scene.performance_of(key.reference)
-        mature = None if known is None else self._ledger(key).mature(known.layout)
+        mature = None if known is None else self.ledger(key.version, key.reference).mature(known.layout)
         usual = 1.0 if mature is None or mature.rows <= 0 else mature.labelled_rows / mature.rows
         return profile.labelled_rows >= MOST_LABELS * usual * profile.rows > 0
 
@@ -112,23 +129,55 @@ class PerformanceTurn:
             self._estimators[reference] = None if known is None else estimator_of(known)
         return self._estimators[reference]
 
-    # -- windows that time alone makes final, and what is learned from them -------------------------------------------------
+    # -- windows that time alone changes, and what is learned from them -----------------------------------------------------
 
-    def _settle(self) -> None:
+    def _age(self, watermark_ms: int) -> bool:
+        """Look again at windows that wait, though nothing came for them: that labels stay away is to be told, and what has matured is decided.
+
+        Each is looked at when it is 1, 2, 4, 8 .. windows old, and when it is mature. True: there is more to do.
+        """
+        scene, size_ms = self.scene, self.scene.size_ms
+        now_ms, ripe_ms = (pane_start(at, size_ms) for at in (watermark_ms, watermark_ms - scene.model.maturity_ms))
+        stored = scene.tx.detector_state("", "", AGED, FOREVER_MS)
+        before_ms, settled_ms = json.loads(stored[1]) if stored else (now_ms - size_ms, -FOREVER_MS)
+        if now_ms <= before_ms:
+            return False
+        ripe = self._waiting(settled_ms, ripe_ms)
+        starts = sorted({row.start_ms for row in ripe})
+        more = len(starts) > PANES_A_TURN
+        ripe_ms, now_ms = (starts[PANES_A_TURN], before_ms) if more else (ripe_ms, now_ms)
+        ripe = [row for row in ripe if row.start_ms < ripe_ms]
+        young = [row for start in self._of_age(before_ms, now_ms) for row in self._waiting(start, start + 1)]
+        wanted = {(row.start_ms, row.version, row.segment or "") for row in (*ripe, *young)}
+        for key, profile in self._profiles(sorted({start for start, _, _ in wanted})).items():
+            if (key.start_ms, key.version, key.segment) in wanted:
+                self._judge(key, profile)
+        changed = {item.row.id for item in self.judged}
+        for row in ripe:
+            if row.id not in changed:  # nothing new, or what it was judged by is forgotten
+                scene.tx.put_window(replace(row, status="final"))
+        scene.tx.put_detector_state("", "", AGED, 0, json.dumps([now_ms, max(ripe_ms, settled_ms)]))
+        return more
+
+    def _of_age(self, before_ms: int, now_ms: int) -> list[int]:
+        """Starts of the panes that came of an age to be looked at since `before_ms`; after a long pause, of the last ones."""
+        size_ms, first_ms = self.scene.size_ms, self.scene.tx.state.first_pane_ms
+        ages = [size_ms << k for k in range(1, 40) if size_ms << k <= self.scene.model.maturity_ms]
+        turns = range(max(before_ms, now_ms - PANES_A_TURN * size_ms) + size_ms, now_ms + 1, size_ms)
+        starts = {turn - age for turn in turns for age in ages}
+        return sorted(start for start in starts if first_ms is not None and start >= first_ms)
+
+    def _waiting(self, from_ms: int, before_ms: int) -> list[WindowRow]:
+        """Provisional windows that this turn has not judged."""
+        rows = self.scene.tx.windows(monitor=str(Monitor.PERFORMANCE), from_ms=from_ms, before_ms=before_ms)
+        judged = {item.row.id for item in self.judged}
+        return [row for row in rows if row.status == "provisional" and row.id not in judged]
+
+    def _settle(self, watermark_ms: int) -> None:
         scene = self.scene
-        assert scene.watermark_ms is not None
-        matured_ms = scene.watermark_ms - scene.model.maturity_ms
-        frontier_ms = scene.tx.state.frontier_ms
-        if frontier_ms is not None:
-            old_ms = frontier_ms - scene.model.maturity_ms - 2 * scene.size_ms
-            for row in scene.tx.windows(monitor=str(Monitor.PERFORMANCE), from_ms=old_ms, before_ms=matured_ms):
-                if row.status == "provisional" and row.end_ms <= matured_ms:
-                    scene.tx.put_window(replace(row, status="final"))
         horizon_ms = correction_horizon_ms(scene.size_ms)
-        scene.tx.finalize_performance(
-            "pane", pane_start(scene.watermark_ms - horizon_ms, scene.size_ms), MERGES["pane"]
-        )
-        for version, reference in sorted({(item.row.version, item.row.reference) for item in self.judged}):
+        scene.tx.finalize_performance("pane", pane_start(watermark_ms - horizon_ms, scene.size_ms), MERGES["pane"])
+        for version, reference in sorted(self._seen):
             self._learn(version, reference)
 
     def _learn(self, version: str, reference: str) -> None:
@@ -137,28 +186,29 @@ class PerformanceTurn:
         known = scene.performance_of(reference)
         if known is None:
             return
-        ledger = self._ledger(PerformanceKey(scene.model.name, "pane", 0, version, reference))
+        ledger = self.ledger(version, reference)
         from_ms = -FOREVER_MS if ledger.seen_ms is None else ledger.seen_ms + 1
         before = ledger
-        for start_ms in scene.tx.performance_starts("pane", from_ms, scene.before_ms(scene.watermark_ms))[
-            :PANES_A_TURN
-        ]:
-            key = PerformanceKey(scene.model.name, "pane", start_ms, version, reference)
-            blobs = scene.tx.performance("pane", [start_ms]).get(key)
-            if blobs is None:
+        scored = scene.tx.pane_rows(from_ms, scene.before_ms(scene.watermark_ms), version=version)
+        starts = [row.start_ms for row in scored if row.reference == reference]
+        for start_ms in starts[:PANES_A_TURN]:
+            panes = self._profiles([start_ms])
+            profile = panes.get(PerformanceKey(scene.model.name, "pane", start_ms, version, reference))
+            if profile is None or profile.rows <= 0:
                 continue
-            profile = _whole(known, blobs)
             if not self._final(start_ms, profile):
                 break
             ledger = ledger.advance(known, self._estimator(reference), profile, start_ms)
+            own = [(key, pane) for key, pane in panes.items() if (key.version, key.reference) == (version, reference)]
+            self.cohorts += own if ledger.biased else []
         if ledger is not before:
             scene.tx.put_detector_state(version, "", f"{LEDGER} {reference}", 0, ledger.encode())
             self._ledgers[version, reference] = ledger
 
-    def _ledger(self, key: PerformanceKey) -> Ledger:
-        place = (key.version, key.reference)
+    def ledger(self, version: str, reference: str) -> Ledger:
+        place = (version, reference)
         if place not in self._ledgers:
-            found = self.scene.tx.detector_state(key.version, "", f"{LEDGER} {key.reference}", FOREVER_MS)
+            found = self.scene.tx.detector_state(version, "", f"{LEDGER} {reference}", FOREVER_MS)
             self._ledgers[place] = Ledger.decode(found[1]) if found else Ledger()
         return self._ledgers[place]
 

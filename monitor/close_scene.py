@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -72,9 +73,17 @@ def put(
     status = "final" if final else "provisional"
     if known is None:
         return Judged(row=replace(row, revision=1, status=status), findings=findings, in_order=False, heard_ms=heard_ms)
-    if known.digest == row.digest and known.state == row.state and known.marks == row.marks:
-        if final and known.status == "provisional":
-            scene.tx.put_window(replace(known, status="final"))
-        return None
-    changed = replace(row, revision=known.revision + 1, status=status if known.status == "provisional" else "revised")
+    revision = known.revision + 1
+    if known.digest == row.digest and known.state == row.state:
+        if known.marks == row.marks:
+            if final and known.status == "provisional":
+                scene.tx.put_window(replace(known, status="final"))
+            return None
+        if _closed(known.marks) == _closed(row.marks):  # the same verdict, which counts from now on
+            revision = known.revision
+    changed = replace(row, revision=revision, status=status if known.status == "provisional" else "revised")
     return Judged(row=changed, findings=findings, in_order=False, before=known.marks, heard_ms=heard_ms)
+
+
+def _closed(marks: str) -> object:
+    return {**json.loads(marks), "open": False}

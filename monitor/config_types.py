@@ -21,8 +21,8 @@ from pydantic import (
     model_validator,
 )
 
-from monitor.config_receivers import Egress, Heartbeat, Links, Receiver, ReceiverEntry, TargetEntry, Webhook
 from detectors.limits import parse_limit
+from monitor.config_receivers import Egress, Heartbeat, Links, Receiver, ReceiverEntry, TargetEntry, Webhook
 from monitor.config_values import (
     DAY_MS,
     AlertLabel,

@@ -64,7 +64,7 @@ class ModelDecoder:
         self._types = EventTypes(schema, limits)
         self._any_model = any_model
         self._columns = FeatureColumns(schema, limits.max_text_length)
-        self._labels: dict[str, str] = {}
+        self._labels: dict[object, str] = {}
         self._wide_blocks = 0
 
     def decode(self, intake: Intake, rows: Sequence[int], parts: Parts) -> None:
@@ -207,13 +207,11 @@ class ModelDecoder:
             known.clear()
         texts: list[str | None] = []
         for label in labels:
-            if type(label) is str:  # only texts are remembered: as keys 1, 1.0 and true are one
-                text = known.get(label)
-                if text is None:
-                    text = known[label] = self._meant(label)
-                texts.append(text)
-            else:
-                texts.append(None if label is None else self._meant(label))
+            key = label if type(label) is str else (type(label), label)  # 1, 1.0 and true are equal, and not one label
+            text = known.get(key)
+            if text is None and label is not None:
+                text = known[key] = self._meant(label)
+            texts.append(text)
         return texts
 
     def _meant(self, label: str | float) -> str:

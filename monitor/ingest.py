@@ -386,6 +386,8 @@ class Ingest:
         self.models_seen = len(harvest.predictions) or self.models_seen
         self._telemetry.checkpointed(self._checkpointed_ms, harvest, result.late_rows)
         self._telemetry.joined(result.join)
+        for model, seconds in self._intake.joining.take_delays().items():
+            self._telemetry.outcome_delays(model, seconds)
         self.source.courtesy_commit({p.partition: p.to_offset for p in partitions})
 
     def _report(self) -> None:

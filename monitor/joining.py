@@ -72,6 +72,7 @@ class Joining:
     _predictions: list[PredictionRows] = field(default_factory=list)
     _outcomes: list[OutcomeRows] = field(default_factory=list)
     _retractions: list[RetractionRows] = field(default_factory=list)
+    _delays: dict[str, list[NDArray[np.float64]]] = field(default_factory=dict)
 
     def wants(self, model: str) -> bool:
         """Whether the outcomes of the model meet anything."""
@@ -138,11 +139,17 @@ class Joining:
 
     def drain(self) -> JoinBatch | None:
         """All that came since the last drain; None where that is nothing."""
+        self._delays = {}
         if not (self._predictions or self._outcomes or self._retractions):
             return None
         batch = JoinBatch(predictions=self._predictions, outcomes=self._outcomes, retractions=self._retractions)
         self._predictions, self._outcomes, self._retractions = [], [], []
         return batch
+
+    def take_delays(self) -> dict[str, NDArray[np.float64]]:
+        """Model -> seconds from prediction to outcome of the pairs folded since the last call, for those who count them once they are stored."""
+        delays, self._delays = self._delays, {}
+        return {model: np.concatenate(parts) for model, parts in delays.items()}
 
     def fold(self, changes: Contributions) -> dict[PerformanceKey, PerformanceDelta]:
         """What contributions add to the performance of each pane, and to the labels that arrived in each."""
@@ -180,6 +187,7 @@ class Joining:
             return
         records = changes.records(_dtype(known))
         rows = _pairs(known, records, changes)
+        self._delays.setdefault(layout.model, []).append(rows.delay_ms[changes.sign > 0] / 1000)
         unlabelled = np.array([label is None for label in changes.labels], np.bool_)
         for key, where in self._groups(layout, known, "pane", records["ts"], records["segments"]):
             without = unlabelled[where]

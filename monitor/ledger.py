@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from detectors.delay_bias import delay_tells
 from detectors.estimate import Estimator, decode_estimator, estimate
 from detectors.estimate_truth import TruthState, truth_check
 from detectors.label_coverage import HISTORY, Covered, covered_at
 from detectors.metrics import metrics
-from detectors.performance_layout import PerformanceLayout
+from detectors.performance_layout import LOSS_SCALE, PerformanceLayout
 from detectors.performance_profile import PerformanceProfile, empty
 from detectors.performance_reference import PerformanceReference
 
@@ -32,28 +33,32 @@ def settled(profile: PerformanceProfile) -> bool:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
     """`seen_ms`: start of the last window taken in. `delays`: of the last windows, rows and delay counts (index -> labels). `errors`: metric ->
-    distances of estimate and truth, the latest last. `truth`: state of the truth check. `contradicted_ms`: since when labels contradict the estimate."""
+    distances of estimate and truth, the latest last. `truth`: state of the truth check. `contradicted_ms`: since when labels contradict the estimate.
+    `losses`: delay -> (labels with a loss, losses) of all windows; `biased`: early labels tell other than late ones (once so, always so)."""
 
     seen_ms: int | None = None
     delays: tuple[tuple[int, Mapping[str, int]], ...] = ()
     errors: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     truth: dict[str, Any] | None = None
     contradicted_ms: int | None = None
+    losses: Mapping[str, tuple[int, float]] = field(default_factory=dict)
+    biased: bool = False
 
     def encode(self) -> str:
-        return json.dumps(
-            [self.seen_ms, self.delays, dict(self.errors), self.truth, self.contradicted_ms], separators=(",", ":")
-        )
+        told = [self.seen_ms, self.delays, dict(self.errors), self.truth, self.contradicted_ms]
+        return json.dumps([*told, dict(self.losses), self.biased], separators=(",", ":"))
 
     @classmethod
     def decode(cls, text: str) -> Ledger:
-        seen_ms, delays, errors, truth, contradicted_ms = json.loads(text)
+        seen_ms, delays, errors, truth, contradicted_ms, losses, biased = json.loads(text)
         return cls(
             seen_ms=seen_ms,
             delays=tuple((rows, counts) for rows, counts in delays),
             errors={name: tuple(values) for name, values in errors.items()},
             truth=truth,
             contradicted_ms=contradicted_ms,
+            losses={place: (labels, loss) for place, (labels, loss) in losses.items()},
+            biased=biased,
         )
 
     def past_error(self, metric: str) -> float | None:
@@ -85,7 +90,15 @@ class Ledger:
         layout = known.layout
         delay = layout.view(profile.vector, "delay")
         counts = {str(place): int(delay[place]) for place in np.flatnonzero(delay > 0).tolist()}
-        later = replace(self, seen_ms=start_ms, delays=(*self.delays, (profile.rows, counts))[-HISTORY:])
+        losses = self._with_losses(layout, profile)
+        by_delay = np.array([*losses.values()], dtype=np.float64).reshape(-1, 2)
+        later = replace(
+            self,
+            seen_ms=start_ms,
+            delays=(*self.delays, (profile.rows, counts))[-HISTORY:],
+            losses=losses,
+            biased=self.biased or delay_tells(by_delay[:, 0].astype(np.int64), by_delay[:, 1]),
+        )
         if estimator is None or profile.labelled_rows <= 0:
             return later
         state = TruthState.decode(self.truth) if self.truth is not None else None
@@ -97,6 +110,14 @@ class Ledger:
             contradicted_ms=since if contradicted else None,
             errors=self._with_errors(layout, estimator, profile),
         )
+
+    def _with_losses(self, layout: PerformanceLayout, profile: PerformanceProfile) -> dict[str, tuple[int, float]]:
+        found = layout.view(profile.vector, "delay_loss")
+        losses = dict(self.losses)
+        for place in np.flatnonzero(found[:, 0] > 0).tolist():
+            labels, loss = losses.get(str(place), (0, 0.0))
+            losses[str(place)] = (labels + int(found[place, 0]), loss + int(found[place, 1]) / LOSS_SCALE)
+        return losses
 
     def _with_errors(
         self, layout: PerformanceLayout, estimator: Estimator, profile: PerformanceProfile

@@ -17,6 +17,7 @@ def check_limits(model: Model, references: Sequence[Reference]) -> None:
     if not references:
         return
     metrics = {name for known in references if known.performance for name in METRICS[known.performance.layout.task]}
+    metrics |= {"value_sum", "value_mean"} if metrics else set()
     subjects = {subject.name for known in references for subject in known.layout.subjects}
     for name in model.limits:
         target = parse_limit(name)

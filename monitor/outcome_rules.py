@@ -93,12 +93,20 @@ def join_outcomes(outcomes: Iterable[Outcome | None]) -> bytes:
 
 def state_of(predictions: bytes | None, outcomes: bytes | None, layouts: Layouts) -> RowState:
     """The state that stored bytes hold, or that any number of submissions one after the other make."""
-    state = RowState()
+    records: dict[str, bytes] = {}
+    heard: dict[str, Outcome] = {}
     for record in split_predictions(predictions):
-        state = with_prediction(state, record, layouts)
+        version = layouts[_RECORD_START.unpack_from(record)[0]].version
+        standing = records.get(version)
+        if standing is None or _rank(record, layouts) < _rank(standing, layouts):
+            records[version] = record
     for outcome in split_outcomes(outcomes):
-        state = with_outcome(state, outcome)
-    return state
+        if outcome is None:
+            return RowState(retracted=True)
+        known = heard.get(outcome.version)
+        if known is None or known.rank < outcome.rank:
+            heard[outcome.version] = outcome
+    return RowState(records, heard)
 
 
 def encode(state: RowState) -> tuple[bytes | None, bytes | None]:

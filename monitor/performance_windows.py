@@ -11,10 +11,13 @@ from detectors.estimate import Estimator, estimate
 from detectors.finding import Finding, State
 from detectors.label_coverage import coverage
 from detectors.limits import Limit, judge_limits
+from detectors.metrics import metrics
 from detectors.performance import PerformancePolicy, judge_estimated, judge_performance
+from detectors.performance_layout import PerformanceLayout
 from detectors.performance_profile import PerformanceProfile
 from detectors.performance_reference import PerformanceReference
 from detectors.selective import selective_labels
+from detectors.unknown_labels import unknown_labels
 from monitor.ledger import Ledger
 
 _NOT_FOR_ALL = "the labels that came so far do not stand for all rows; decided when the window is final"
@@ -53,7 +56,7 @@ class Judge:
         baseline = self.known.segments.get(segment) if segment else self.known.profile
         if baseline is None:
             return [Finding(subject="reference", check="reference", state=State.NOT_CONFIGURED, rows=profile.rows)]
-        realised = judge_performance(self.known.layout, baseline, profile, self.rules.policy)
+        realised = judge_performance(self.known.layout, baseline, profile, self._policy(segment))
         if self.rules.sample < 1.0:
             realised = [_with(found, sample=self.rules.sample) for found in realised]
         if segment:
@@ -62,10 +65,18 @@ class Judge:
         if representative.state in (State.DRIFT, State.WARNING) and not moment.final:
             realised = [_held_back(found) for found in realised]
             representative = _held_back(representative)  # labels of the window's first hours come first
+        strange = unknown_labels(self.known.layout, profile)
         findings = self._explained(baseline, profile, realised)
+        findings += ([] if strange is None else [strange]) + _money(self.known.layout, profile)
         findings += self._estimated(profile)
         findings += [self._coverage(profile, moment), representative]
         return findings + judge_limits(self.rules.limits, findings)
+
+    def _policy(self, segment: str) -> PerformancePolicy:
+        """All rows have half of the error rate of false alarms, the segments share the other half."""
+        policy, segments = self.rules.policy, len(self.known.segments)
+        share = 1.0 if not segments else 0.5 / segments if segment else 0.5
+        return replace(policy, level_scale=policy.level_scale * share)
 
     def _explained(
         self, baseline: PerformanceProfile, profile: PerformanceProfile, realised: Sequence[Finding]
@@ -98,6 +109,19 @@ class Judge:
         layout = self.known.layout
         usual = self.ledger.covered(layout, age_seconds=moment.age_seconds, window_seconds=moment.window_seconds)
         return coverage(layout, profile, usual, self.ledger.mature(layout))
+
+
+def _money(layout: PerformanceLayout, profile: PerformanceProfile) -> list[Finding]:
+    """Sum and mean of what outcomes are worth, where they say so. There is nothing to hold it against but a limit."""
+    measured = {name: found for name, found in metrics(layout, profile).items() if name in ("value_sum", "value_mean")}
+    return [
+        Finding(
+            subject=name, check="value", state=State.OK, value=found.value, unit="value", rows=found.rows,
+            interval=None if found.low is None or found.high is None else (found.low, found.high),
+            detail={"source": "realised", "labelled": found.rows},
+        )
+        for name, found in measured.items()
+    ]  # fmt: skip
 
 
 def _held_back(found: Finding) -> Finding:

@@ -17,7 +17,7 @@ from monitor.telemetry import Metric
 
 PROCESS_SERIES_MAX = 10_000  # of one scrape, all families; 90 ms and 0.8 MB
 MODEL_SERIES_MAX = 2_000  # of one model's features, metrics and detectors
-DETAIL_SERIES_A_MODEL = 20  # so many of them on average are shown however many models there are
+DETAIL_SERIES_A_MODEL = 40  # so many of them on average are shown however many models there are
 
 JUDGED = frozenset({State.OK, State.WARNING, State.DRIFT})
 RANK = {None: 0, Severity.WARNING: 1, Severity.CRITICAL: 2}
@@ -118,9 +118,14 @@ class Ranked(NamedTuple):
 
 
 def ranked(candidates: Iterable[Subject]) -> list[Ranked]:
-    """Most severe first; of equal severity what is about the whole model, then what is nearest to or farthest beyond its threshold."""
-    found = [Ranked(_urgency(subject), len(subject.samples), subject) for subject in candidates]
-    return sorted(found, key=_place)
+    """The subjects of one model version. Most severe first; what is about the whole model before the rest; then what is nearest to its
+    threshold. Quiet ones take turns with those of other models: the first of each, the second of each, and so on."""
+    found: list[Ranked] = []
+    for subject in sorted(candidates, key=_urgency):
+        turn = 0 if subject.severity or subject.first else len(found)
+        urgency = (-(subject.severity or 0), not subject.first, turn, *_urgency(subject)[2:])
+        found.append(Ranked(urgency, len(subject.samples), subject))
+    return found
 
 
 def within_budget(
@@ -133,7 +138,7 @@ def within_budget(
 ) -> tuple[list[Subject], dict[str, int]]:
     """The subjects to show, most severe first, and by model the number of series left out.
 
-    `spent` series are shown anyway; the rest of `process_max` is for subjects, and with many `models` at least 20 for each of them.
+    `spent` series are shown anyway; the rest of `process_max` is for subjects, and with many `models` at least 40 for each of them.
     """
     left = max(process_max - spent, DETAIL_SERIES_A_MODEL * models)
     shown: list[Subject] = []

@@ -133,7 +133,9 @@ class Service:
         """Another worker may be closing the same model: come back a few times for what is left."""
         for _ in range(FINISH_TRIES):
             self.closer.finish_input()
-            if not self.runtime.store.dirty_models().keys() & self.closer.watched.keys():
+            store = self.runtime.store
+            left = store.dirty_models().keys() | store.dirty_performance_models().keys()
+            if not left & self.closer.watched.keys():
                 return
             self.stop.wait(IDLE_SECONDS)
 

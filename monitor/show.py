@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from alerts.envelope import rfc3339
-from detectors.finding import State
+from detectors.concept import DETECTORS
+from detectors.finding import Finding, State
 from detectors.pool import CHECK as POOL
 from detectors.reference import decode_reference
 from detectors.sentences import sentence
@@ -268,10 +269,27 @@ def _moved(row: WindowRow) -> str:
         or [f for f in findings if f.check == POOL]
     )
     if not said:
-        return ""
+        return _headline(findings)
     said.sort(key=lambda finding: -(finding.value or 0))
     more = f" (and {len(said) - 1} more)" if len(said) > 1 else ""
     return sentence(said[0]) + more
+
+
+def _headline(findings: Iterable[Finding]) -> str:
+    """How good the model was in a window in which nothing moved: by its labels, else as estimated. Empty for other monitors."""
+    figures = [f for f in findings if f.value is not None and (f.check, f.subject) in _HEADLINES]
+    known = [f for f in figures if f.state in (State.OK, State.WARNING)]
+    for finding in known or figures:
+        labelled = finding.detail.get("labelled")
+        share = f", {labelled / finding.rows:.0%} labelled" if isinstance(labelled, int) and finding.rows else ""
+        about = "about " if finding.check == "estimated" else ""
+        return f"{finding.subject} {about}{finding.value:.3g}{share}"
+    return ""
+
+
+_HEADLINES = {(check, subject) for check in ("realised", "estimated") for subject in ("accuracy", "mae")} | {
+    (check, subject) for check in DETECTORS for subject in ("error", "loss")
+}
 
 
 def _print_objects(items: Iterable[Mapping[str, object]]) -> None:

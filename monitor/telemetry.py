@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from monitor.events import Reason
 
 if TYPE_CHECKING:  # for the annotation only: the hot path's imports are not needed to count
@@ -229,14 +232,15 @@ class Telemetry:
 
     def observe_all(self, metric: Metric, *labels: str, seconds: Iterable[float]) -> None:
         with self._lock:
-            histograms = self._series[metric].histograms
-            key = _key(metric, Kind.HISTOGRAM, labels, histograms)
-            histogram = histograms.get(key)
-            if histogram is None:
-                histogram = histograms[key] = Histogram([0] * (len(metric.buckets) + 1))
+            histogram = self._histogram(metric, labels)
             for one in seconds:
                 histogram.counts[bisect_left(metric.buckets, one)] += 1
                 histogram.sum += one
+
+    def _histogram(self, metric: Metric, labels: Labels) -> Histogram:
+        histograms = self._series[metric].histograms
+        key = _key(metric, Kind.HISTOGRAM, labels, histograms)
+        return histograms.setdefault(key, Histogram([0] * (len(metric.buckets) + 1)))
 
     # -- what the consumer loop reports ---------------------------------------------------------------------------------
 
@@ -267,9 +271,14 @@ class Telemetry:
         for result, events in counts._asdict().items():
             self.add(JOINED, result, by=events)
 
-    def outcome_delays(self, model: str, seconds: Iterable[float]) -> None:
+    def outcome_delays(self, model: str, seconds: NDArray[np.float64]) -> None:
         """Of the pairs that one stored checkpoint made. An outcome from before its prediction counts as one without delay."""
-        self.observe_all(OUTCOME_DELAY, model, seconds=(max(0.0, delay) for delay in seconds))
+        delays = np.maximum(seconds, 0.0)
+        counts = np.bincount(np.searchsorted(OUTCOME_DELAY.buckets, delays), minlength=len(OUTCOME_DELAY.buckets) + 1)
+        with self._lock:
+            histogram = self._histogram(OUTCOME_DELAY, (model,))
+            histogram.counts = [before + more for before, more in zip(histogram.counts, counts.tolist(), strict=True)]
+            histogram.sum += float(delays.sum())
 
     def join_expired(self, rows: ExpiredRows) -> None:
         for result, forgotten in rows._asdict().items():

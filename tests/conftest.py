@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 import pytest
 
+from tests.parts.alertmanager import Alertmanager
 from tests.parts.broker import Broker, UnavailableError
 from tests.parts.postgres import Server
 
@@ -43,6 +44,23 @@ def postgres() -> Iterator[Server]:
 def postgres_url(postgres: Server) -> str:
     """An empty database of the test's own."""
     return postgres.create_database()
+
+
+@pytest.fixture
+def start_alertmanager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Alertmanager]]:
+    """Starts one that tells the webhook at the address given."""
+    started: list[Alertmanager] = []
+
+    def start(webhook_url: str) -> Alertmanager:
+        try:
+            started.append(Alertmanager(tmp_path_factory.mktemp("alertmanager"), webhook_url))
+        except UnavailableError as reason:
+            _cannot(str(reason))
+        return started[-1]
+
+    yield start
+    for part in started:
+        part.close()
 
 
 def _cannot(reason: str) -> NoReturn:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,7 +56,7 @@ NANNYML: dict[tuple[str, int], dict[str, str]] = {
 }  # fmt: skip
 HEAD = """# Performance without labels: method and measurements
 
-Written by `python docs/statistics/measure_estimates.py FOLDER` (five minutes on one core); do not edit.
+Written by `python docs/statistics/measure_estimates.py FOLDER` (two minutes on one core); do not edit.
 
 **Method.** Classification: the window's counts of predictions by score bin and decision, times what the reference says a prediction in that
 bin is worth, are the expected counts of outcomes; metrics are taken of those (CBPE). `raw` takes the score at its word, `isotonic` calibrates
@@ -86,6 +86,11 @@ customer count as independent.
 ## Measured
 
 Figures of NannyML 0.13.1 on the same windows stand beside. Intervals there are sampling error only.
+
+Two cautions. The constants of the reweighting (the shares of unexplained movement at which trust ends, the three-number bend, the handicap
+in the choice) were settled while looking at these data sets, so the errors on them flatter; other models may gain less. And most of the
+mean error is the chance of 5,000 labels (about .0043 in accuracy, .0029 in ROC AUC, .0042 in F1 on employment_ma, however good the probabilities):
+the table of other cuts shows how far the figures move with the place where a window begins.
 """
 TRUTH_HEAD = """## Truth check
 
@@ -266,6 +271,29 @@ def truths(folder: Path) -> Iterator[str]:
     yield ""
 
 
+def cuts(folder: Path, case: Case) -> Iterator[str]:
+    """The same rows in windows that begin elsewhere, against the plain calibration of the same reference."""
+    yield f"### {case.name}: windows that begin elsewhere, mean absolute errors (with `isotonic` in brackets)\n"
+    yield "| first row | rows a window | accuracy | f1 | roc_auc | intervals of these that hold |\n|---|---|---|---|---|---|"
+    layout, reference, production = load(folder, case)
+    fitted = estimate.fit_estimator(layout, reference)
+    if fitted is None:
+        raise SystemExit(f"{case.name}: nothing could be fitted")
+    plain = replace(fitted, method="isotonic", sample=None)
+    names = ("accuracy", "f1", "roc_auc")
+    for skip, size in (*((137 * k, 5000) for k in range(7)), (0, 2500), (0, 10_000)):
+        errors, held = [], []
+        for profile in windows(layout, production, size, skip):
+            real = metrics.metrics(layout, profile)
+            both = [estimate.estimate(one, layout, profile) for one in (fitted, plain)]
+            errors.append([[abs((one[n].value or 0.0) - (real[n].value or 0.0)) for n in names] for one in both])
+            held += [(both[0][n].low or 0.0) <= (real[n].value or 0.0) <= (both[0][n].high or 0.0) for n in names]
+        found = np.array(errors).mean(axis=0).T
+        shown = " | ".join(f"{own:.5f} ({other:.5f})" for own, other in found)
+        yield f"| {skip} | {size:,} | {shown} | {100 * np.mean(held):.1f} % |"
+    yield ""
+
+
 def progress(what: str) -> None:
     sys.stderr.write(f"{what}\n")
 
@@ -277,6 +305,7 @@ def main() -> None:
         for skip in (0, 137) if case.name == "employment_ma" else (0,):
             progress(f"{case.name} {case.window} {skip}")
             lines += measure(folder, case, skip)
+    lines += cuts(folder, CASES[0])
     lines += truths(folder)
     (ROOT / "docs" / "statistics" / "estimates.md").write_text("\n".join(lines), encoding="utf-8")
 

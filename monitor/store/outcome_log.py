@@ -241,11 +241,15 @@ class LogTable:
 def _added_up(rows: Sequence[Before]) -> list[Before]:
     """The rows of one place become one: what was submitted one after the other, which the rules take apart again."""
     held: dict[int, Before] = {}
-    for place, *sides in rows:
-        before = held.get(place, (place, None, None))[1:]
-        predictions, outcomes = ((old or b"") + (more or b"") or None for old, more in zip(before, sides, strict=True))
-        held[place] = place, predictions, outcomes
+    for row in rows:
+        place, predictions, outcomes = row
+        known = held.get(place)
+        held[place] = row if known is None else (place, _both(known[1], predictions), _both(known[2], outcomes))
     return list(held.values())
+
+
+def _both(a: bytes | None, b: bytes | None) -> bytes | None:
+    return a + b if a and b else a or b
 
 
 def _heads(heads: NDArray[np.uint64]) -> Heads:

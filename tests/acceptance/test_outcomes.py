@@ -230,7 +230,9 @@ def test_null_values_are_ignored_where_nothing_says_that_they_retract(world: Out
 
 def test_an_outcome_without_a_version_counts_for_every_version(world: OutcomeWorld) -> None:
     rows = hour_of_rows(0)
-    world.send([*predictions(rows), *[row.prediction(version="2", prediction={"label": NO, "score": 0.3}) for row in rows]])
+    world.send(
+        [*predictions(rows), *[row.prediction(version="2", prediction={"label": NO, "score": 0.3}) for row in rows]]
+    )
     world.send(outcomes(rows))
     world.turn(1)
     world.turn(1.1)
@@ -338,12 +340,13 @@ def test_a_concept_drift_opens_and_closes_with_the_recovery(world: OutcomeWorld)
 
 
 def test_an_improvement_pages_nobody(world: OutcomeWorld) -> None:
+    """Customers who are easier to tell: more is right, and scores mean what they meant."""
     for hour in range(6):
-        rows = [row if row.right else row.other() for row in hour_of_rows(hour)]
+        rows = hour_of_rows(hour, spread=4.0)
         world.send([*predictions(rows), *outcomes(rows)])
         world.turn(hour + 1)
         world.turn(hour + 1.2)
-    assert world.metric(5)["value"] == 1.0
+    assert world.metric(5)["value"] > world.metric(5)["baseline"] + 0.05
     assert [row for row in world.alerts() if row.monitor in ("performance", "concept")] == []
 
 
@@ -360,10 +363,38 @@ def test_labels_too_late_for_their_arrival_pane_move_the_detector_again(world: O
     assert len(rows) == 1200
 
 
+def test_what_an_end_of_input_left_provisional_is_final_once_time_has_passed(world: OutcomeWorld) -> None:
+    for hour in (0, 1):
+        rows = hour_of_rows(hour)
+        world.send([*predictions(rows), *outcomes(rows, 0)])
+    world.turn(2)
+    world.finish()
+    assert [world.one("concept", hour).status for hour in (0, 1)] == ["final", "provisional"]
+    rows = hour_of_rows(3)
+    world.send([*predictions(rows), *outcomes(rows, 0)])
+    world.turn(4)
+    world.turn(4.1)
+    for monitor in ("concept", "performance"):
+        assert [world.one(monitor, hour).status for hour in (0, 1, 3)] == ["final"] * 3
+        assert world.one(monitor, 1).revision == 1
+
+
+def test_a_version_that_comes_late_in_the_life_of_a_model_is_learned_of_too(world: OutcomeWorld) -> None:
+    for hour in range(70):
+        world.send(predictions(hour_of_rows(hour, 1)))
+    world.turn(70)
+    world.turn(70.1)
+    world.labelled_hours([70, 71], version="2")
+    assert world.metric(71, check="estimated", version="2")["detail"]["past_error"] < 0.1
+
+
 # -- how old a verdict is
 
 
-ROUTED = BINARY + "receivers: {{robot: {{webhook: {{url: http://localhost:1/hook}}}}}}\nroutes: [{{receiver: robot}}]\n"
+ROUTED = (
+    BINARY
+    + "receivers: {{robot: {{webhook: {{url: http://localhost:1/hook, secret: {{env: NEVER_READ}}}}}}}}\nroutes: [{{receiver: robot}}]\n"
+)
 
 
 def receivers(world: OutcomeWorld, row: AlertRow) -> set[str]:
@@ -398,4 +429,17 @@ def test_a_backlog_is_not_told(tmp_path: Path) -> None:
     world.turn(365 * DAY + 0.1)
     fired = next(row for row in world.alerts() if row.subject == "accuracy")
     assert receivers(world, fired) <= {"log"}
+    world.close()
+
+
+def test_a_loss_that_labels_show_asks_for_retraining(tmp_path: Path) -> None:
+    target = (
+        "retraining_targets: {{airflow: {{webhook: {{url: http://localhost:1/dags, secret: {{env: NEVER_READ}}}}}}}}\n"
+    )
+    world = OutcomeWorld(tmp_path, BINARY + "    retraining: {{target: airflow}}\n" + target)
+    world.labelled_hours([0])
+    assert world.store.retraining() == []
+    world.labelled_hours([1], wrong=0.4)
+    (asked,) = world.store.retraining()
+    assert (asked.status, asked.at_ms) == ("requested", T0 + 2 * HOUR)
     world.close()

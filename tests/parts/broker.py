@@ -17,6 +17,7 @@ from pathlib import Path
 
 VERSION = "4.3.1"
 REPOSITORY = Path(__file__).resolve().parents[2]
+NULL = b"(null)"  # as a console producer is told of it
 USERNAME, PASSWORD = "driftline", "secret-of-the-test"
 _POM = """<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
@@ -190,12 +191,13 @@ class Broker:
     def java_producer(self, topic: str, codec: str = "lz4") -> subprocess.Popen[bytes]:
         """Kafka's own console producer, left open: write KEY<tab>VALUE lines to its `stdin` and close it at the end.
 
-        It does not give up while the broker is away.
+        The value NULL is Kafka's null. It does not give up while the broker is away.
         """
         words = ["--bootstrap-server", self.address, "--topic", topic, "--compression-codec", codec]
         words += ["--message-send-max-retries", str(2**31 - 1), "--max-block-ms", "900000"]
         words += ["--command-property", "delivery.timeout.ms=900000"]
-        words += ["--reader-property", "parse.key=true", "--reader-property", "key.separator=\t"]
+        for reading in ("parse.key=true", "key.separator=\t", f"null.marker={NULL.decode()}"):
+            words += ["--reader-property", reading]
         command = ["java", "-Xmx256m", "-cp", f"{self._jars}/*", "org.apache.kafka.tools.ConsoleProducer", *words]
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 

@@ -16,7 +16,6 @@ from monitor import telemetry as t
 from monitor.config_types import Http
 from monitor.http import HttpServer, build_app
 from monitor.metrics import Facts, Metrics, ModelFacts
-from monitor.results import encode_findings
 from monitor.store import AlertRow, WindowRow
 from tests.parts.exposition import DAY_MS, HOUR_MS, LABELS, REFERENCE, FakeStore, alert, figures, request, window
 
@@ -40,10 +39,15 @@ class Crowd(FakeStore):
     def newest_windows(self) -> list[WindowRow]:
         self.scrapes += 1
         loud = {number: self._windows(number, self.scrapes) for number in range(0, self.models, 7)}
-        return [row for rows in (self._quiet | loud).values() for row in rows]
+        end_ms = BEGIN_MS + self.scrapes * HOUR_MS
+        return [replace(row, end_ms=end_ms) for rows in (self._quiet | loud).values() for row in rows]
 
     def alerts(self, history: bool = False) -> list[AlertRow]:
-        return [
+        alarms = [
+            alert(name(number), monitor="concept", check="e_sr", starts_at_ms=BEGIN_MS)
+            for number in range(0, self.models, 21)
+        ]
+        return alarms + [
             alert(name(number), severity="critical" if number % 21 == 0 else "warning")
             for number in range(0, self.models, 7)
             if self._push(number, self.scrapes) > 0.6
@@ -74,7 +78,14 @@ class Crowd(FakeStore):
             window(loss, model=model, monitor="concept"), window(model=model, version="", monitor="volume"),
         ]  # fmt: skip
         return [
-            replace(row, id=f"{model}/{row.monitor}", end_ms=end_ms, start_ms=end_ms - HOUR_MS, revision=scrape, rows=900 + number)
+            replace(
+                row,
+                id=f"{model}/{row.monitor}",
+                end_ms=end_ms,
+                start_ms=end_ms - HOUR_MS,
+                revision=scrape,
+                rows=900 + number,
+            )
             for row in made
         ]
 
@@ -94,11 +105,11 @@ def metrics(models: int, features: int) -> Metrics:
     one = ModelFacts(task="binary", owner="growth", window_ms=HOUR_MS, window_max_ms=7 * DAY_MS)
     facts = Facts(
         version="0.1.0", revision="", models={name(number): one for number in range(models)}, receivers=["log", "oncall"],
-        now_ms=lambda: BEGIN_MS + crowd.scrapes * HOUR_MS + HOUR_MS // 4,
+        now_ms=lambda: BEGIN_MS + crowd.scrapes * HOUR_MS + 5 * HOUR_MS // 4,  # it is asked before the windows move on
     )  # fmt: skip
     made = Metrics(crowd, telemetry, facts)
     work(telemetry, models, 0)
-    return made if models < 0 else _Working(made, telemetry, crowd)
+    return _Working(made, telemetry, crowd)
 
 
 class _Working(Metrics):

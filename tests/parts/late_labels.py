@@ -20,11 +20,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tests.parts.broker import NULL
+
 MODEL = "late"
 T0_MS = 1_735_689_600_000  # 2025-01-01: before any clock that this runs by
 DAY_MS = 86_400_000
 PREDICTIONS, OUTCOMES = "predictions", "outcomes"  # the sides: a topic each
-NULL = b"null"  # how a tombstone is written in the lines of a producer
 WORDS = ("alpha", "beta", "gamma", "delta", "epsilon")
 METRICS = ("accuracy", "precision", "recall", "f1")
 _PREDICTION, _OUTCOME, _TOMBSTONE = range(3)
@@ -146,15 +147,16 @@ class Late:
 
 
 Window = tuple[str, int]  # version, start in ms
+Confusion = tuple[tuple[int, int], tuple[int, int]]  # rows by [decision][label]
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Of one window: predictions, labelled ones, and these by [decision][label]."""
+    """Of one window: predictions and labelled ones."""
 
     rows: int
     labelled: int
-    confusion: tuple[tuple[int, int], tuple[int, int]]
+    confusion: Confusion
 
     @property
     def metrics(self) -> dict[str, float | None]:
@@ -228,8 +230,8 @@ def _read(key: str, value: bytes | None) -> tuple[int, int, int, int, int]:
 def _counts(group: pd.DataFrame) -> Counts:
     known = group[group["truth"].notna()]
     cells = known.groupby(["decision", "truth"]).size()
-    confusion = tuple(tuple(int(cells.get((said, was), 0)) for was in (0, 1)) for said in (0, 1))
-    return Counts(len(group), len(known), confusion)  # type: ignore[arg-type]
+    tn, fn, fp, tp = (int(cells.get((said, was), 0)) for said in (0, 1) for was in (0, 1))
+    return Counts(len(group), len(known), ((tn, fn), (fp, tp)))
 
 
 def without_retracted(lines: Iterable[Line]) -> Iterator[bytes]:
@@ -247,21 +249,32 @@ def split(lines: Iterable[Line]) -> Mapping[str, list[tuple[str, bytes]]]:
     return sides
 
 
-def found(windows: Iterable[Mapping[str, Any]]) -> dict[Window, tuple[int, int, dict[str, float | None]]]:
-    """Rows, labelled rows and realised metrics of windows as the program prints them; of several revisions the newest."""
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the program says of a window."""
+
+    rows: int
+    labelled: int
+    metrics: Mapping[str, float | None]
+    digest: str
+
+
+def found(objects: Iterable[Mapping[str, Any]]) -> dict[Window, Answer]:
+    """Windows of performance among the objects that the program prints; of several revisions the newest."""
     newest: dict[Window, Mapping[str, Any]] = {}
-    for window in windows:
+    for window in objects:
         if window["type"] == "window" and window["monitor"] == "performance" and window["segment"] is None:
             start_ms = int(np.datetime64(window["start"].removesuffix("Z"), "ms").astype(np.int64))
             key = (window["version"], start_ms)
             if key not in newest or newest[key]["revision"] < window["revision"]:
                 newest[key] = window
-    return {key: (window["rows"], *_realised(window)) for key, window in newest.items()}
+    return {key: _answer(window) for key, window in newest.items()}
 
 
-def _realised(window: Mapping[str, Any]) -> tuple[int, dict[str, float | None]]:
+def _answer(window: Mapping[str, Any]) -> Answer:
     realised = [f for f in window["findings"] if f["detail"].get("source") == "realised" and f["subject"] in METRICS]
     labelled = {finding["detail"]["labelled"] for finding in realised}
     if len(labelled) > 1:
         raise ValueError(f"findings of one window count labels differently: {labelled}")
-    return next(chain(labelled, [0])), {finding["subject"]: finding["value"] for finding in realised}
+    metrics = {finding["subject"]: finding["value"] for finding in realised}
+    return Answer(window["rows"], next(chain(labelled, [0])), metrics, window["digest"])

@@ -112,6 +112,7 @@ class Alertmanager(Server):
         binary = program("prometheus-alertmanager", "prometheus-alertmanager")
         folder.mkdir(parents=True, exist_ok=True)
         route = {"receiver": "hook", "group_by": ["alertname"], "group_wait": "0s", "group_interval": "1s"}
+        route["repeat_interval"] = "5s"
         receiver = {"name": "hook", "webhook_configs": [{"url": hook, "send_resolved": True}]}
         (folder / "alertmanager.yml").write_text(json.dumps({"route": route, "receivers": [receiver]}))
         self.address = f"127.0.0.1:{free_port()}"
@@ -121,16 +122,21 @@ class Alertmanager(Server):
 
 
 class Prometheus(Server):
-    """Scrapes `targets` (job -> addresses) every second, with the repository's own rules, whose times are `faster` times shorter."""
+    """Scrapes `targets` (job -> addresses), with the repository's own rules, whose times are `faster` times shorter."""
 
     def __init__(
-        self, folder: Path, targets: Mapping[str, Sequence[str]], alertmanager: str = "", faster: int = 1
+        self,
+        folder: Path,
+        targets: Mapping[str, Sequence[str]],
+        alertmanager: str = "",
+        faster: int = 1,
+        seconds: int = SCRAPE_SECONDS,
     ) -> None:
         binary = program("prometheus", "prometheus")
         folder.mkdir(parents=True, exist_ok=True)
         for path in (GRAFANA / "rules").glob("*.yaml"):
             (folder / path.name).write_text(hurried(path.read_text(), faster))
-        every = f"{SCRAPE_SECONDS}s"
+        every = f"{seconds}s"
         jobs = [{"job_name": job, "static_configs": [{"targets": list(found)}]} for job, found in targets.items()]
         config: Json = {
             "global": {"scrape_interval": every, "scrape_timeout": every, "evaluation_interval": every},
@@ -195,6 +201,12 @@ class Grafana(Server):
         self.wait(f"{self.url}/api/health")
         if not (folder / "grafana").is_symlink() and not (kept / "grafana").exists():
             shutil.copytree(folder / "grafana", kept / "grafana", symlinks=True)
+
+    def add_source(self, name: str, prometheus: str, seconds: int) -> None:
+        """Another Prometheus, to be chosen as `var-datasource=NAME`."""
+        settings = {"httpMethod": "POST", "timeInterval": f"{seconds}s"}
+        source = {"name": name, "uid": name, "type": "prometheus", "access": "proxy", "url": prometheus}
+        fetch(f"{self.url}/api/datasources", source | {"jsonData": settings})
 
     def boards(self) -> list[Json]:
         """The provisioned boards, once Grafana has read them."""

@@ -83,12 +83,11 @@ def outcome(id_: str, ts_ms: int, **fields: object) -> bytes:
     return encoded({"type": "outcome", "model": "churn", "id": id_, "ts": rfc3339(ts_ms)} | fields)
 
 
-def draw(rng: np.random.Generator, rows: int, *, wrong: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """x, calibrated scores, and truths (1 leaves), of which a share `wrong` is turned over: the concept changed for these."""
-    x = rng.normal(0.0, 1.0, rows)
+def draw(rng: np.random.Generator, rows: int, spread: float = 1.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """x, calibrated scores, and truths (1 leaves). The wider the spread, the easier they are to tell."""
+    x = rng.normal(0.0, spread, rows)
     score = 1.0 / (1.0 + np.exp(-2.5 * x))
-    truth = (rng.random(rows) < score).astype(int)
-    return x, score, np.where(rng.random(rows) < wrong, 1 - truth, truth)
+    return x, score, (rng.random(rows) < score).astype(int)
 
 
 def write_binary_reference(path: Path, *, rows: int = 3_000, seed: int = 1) -> Path:
@@ -105,20 +104,31 @@ def write_binary_reference(path: Path, *, rows: int = 3_000, seed: int = 1) -> P
 
 
 def hour_of_rows(
-    hour: int, rows: int = 300, *, wrong: float | dict[str, float] = 0.0, version: str | None = "1", seed: int = 0
+    hour: int,
+    rows: int = 300,
+    *,
+    wrong: float | dict[str, float] = 0.0,
+    spread: float = 1.0,
+    version: str | None = "1",
+    seed: int = 0,
 ) -> list[Scored]:
     """Evenly spread over the hour, the last in its last minute. `wrong`: the share of turned truths, or one for each region."""
     rng = np.random.default_rng([seed, hour, rows])
-    x, score, truth = draw(rng, rows)
+    x, score, truth = draw(rng, rows, spread)
     regions = rng.choice(["EU", "US"], rows)
     share = np.array([wrong[region] for region in regions]) if isinstance(wrong, dict) else np.full(rows, wrong)
     truth = np.where(rng.random(rows) < share, 1 - truth, truth)
     times = T0 + hour * HOUR + (np.arange(rows) + 1) * HOUR // rows - 1
     return [
         Scored(
-            id=f"{seed}-{hour}-{i}", ts_ms=int(times[i]), x=round(float(x[i]), 6), region=str(regions[i]),
-            score=float(score[i]), truth=(NO, YES)[truth[i]], version=version,
-        )  # fmt: skip
+            id=f"{seed}-{hour}-{i}",
+            ts_ms=int(times[i]),
+            x=round(float(x[i]), 6),
+            region=str(regions[i]),
+            score=float(score[i]),
+            truth=(NO, YES)[truth[i]],
+            version=version,
+        )
         for i in range(rows)
     ]
 

@@ -18,7 +18,8 @@ from tests.parts.broker import UnavailableError, free_port
 class Server:
     """Runs in a temporary folder as the user `postgres` when we are root (the server refuses to run as root)."""
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: str) -> None:
+        """`settings` of the server, besides or in place of ours."""
         binaries = _binaries()
         self._folder = Path(tempfile.mkdtemp(prefix="dl-pg-"))  # short: a socket's path has 108 bytes at most
         self._as: dict[str, object] = {}
@@ -33,12 +34,17 @@ class Server:
         data, self.port = self._folder / "data", free_port()
         words = [binaries / "initdb", "-D", data, "-U", "driftline", "-A", "trust", "-E", "UTF8", "--no-locale"]
         subprocess.run(list(map(str, words)), check=True, capture_output=True, cwd=self._folder, **self._as)  # type: ignore[call-overload]
-        options = ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=on", "-c", "shared_buffers=64MB"]
+        settings = {"listen_addresses": "127.0.0.1", "fsync": "on", "shared_buffers": "64MB"} | settings
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         command = [binaries / "postgres", "-D", data, "-p", self.port, "-k", self._folder, *options]
         with (self._folder / "server.log").open("wb") as log:
             self._command = list(map(str, command))
             self._process = self._spawn(log)
         self._wait()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def create_database(self) -> str:
         """A new empty database; its SQLAlchemy URL."""

@@ -21,6 +21,7 @@ from alerts.grouping import (
     encode_group,
     joined,
     look,
+    taken_back,
 )
 from alerts.lifecycle import Severity
 
@@ -108,6 +109,18 @@ def test_the_first_message_comes_after_group_wait_and_not_before() -> None:
 def test_an_arrival_later_than_the_interval_waits_for_the_next_tick_of_the_group() -> None:
     assert run((0, "+a"), (500, "+b"), until=900).sent == [(30, "new", "a", ""), (630, "new", "a b", "")]
     assert run((0, "+a"), (630, "+b"), until=900).sent[1:] == [(630, "new", "a b", "")]
+
+
+def test_what_arrives_at_the_moment_of_a_look_waits_for_the_next() -> None:
+    assert run((0, "+a"), (30, "+b"), until=900).sent == [(30, "new", "a", ""), (330, "new", "a b", "")]
+
+
+def test_a_muted_one_that_is_looked_at_does_not_put_off_the_repetition_of_others() -> None:
+    minute = Timing(wait_ms=30, interval_ms=60_000, repeat_ms=150_000)
+    timeline = run((0, "+a ?b +b"), timing=minute, until=400_000)
+    assert timeline.sent == [(30, "new", "a", ""), (180_030, "repeated", "a", ""), (360_030, "repeated", "a", "")]
+    quick = run((0, "+a ?b +b"), timing=Timing(wait_ms=30, interval_ms=300, repeat_ms=1_000), until=1_500)
+    assert quick.sent == [(30, "new", "a", ""), (1_230, "repeated", "a", "")]
 
 
 def test_what_fires_is_repeated_at_the_first_tick_after_repeat_interval() -> None:
@@ -224,6 +237,14 @@ def test_two_groups_that_turn_out_to_be_one() -> None:
     assert joined(None, one) == one
 
 
+def test_a_message_that_was_not_sent_after_all_leaves_no_trace() -> None:
+    group = look(arrive(None, [alert("a")], TIMING, 0), TIMING, PEOPLE, {}, 30).group
+    assert group is not None
+    back = arrive(taken_back(group), [alert("a", seq=1, firing=False)], TIMING, 40)
+    assert back.sent_ms is None
+    assert look(back, TIMING, PEOPLE, {}, 330).untold == {"a": Untold.OVER_BEFORE_TOLD}
+
+
 @pytest.mark.parametrize("kind", [{"wait_ms": -1}, {"interval_ms": 0}, {"repeat_ms": 0}])
 def test_a_timing_that_cannot_be_is_refused(kind) -> None:
     with pytest.raises(ValueError, match="group_"):
@@ -301,6 +322,7 @@ def test_people_are_told_when_alertmanager_would_tell_them(steps, timing) -> Non
     assert ours == alertmanager(steps, timing, 6_000)
 
 
+@settings(deadline=None)
 @given(st.lists(actions, max_size=20), once, st.lists(st.tuples(st.integers(0, 4_000), st.sampled_from("abc"))))
 def test_a_stream_misses_nothing_and_keeps_the_order(steps, timing, mutes) -> None:
     steps = consistent(steps)
@@ -314,6 +336,7 @@ def test_a_stream_misses_nothing_and_keeps_the_order(steps, timing, mutes) -> No
         assert [seq for seq in muted.transitions if seq in mine] == [s for s in mine if s in muted.transitions]
 
 
+@settings(deadline=None)
 @given(st.lists(actions, max_size=20), once)
 def test_whoever_hears_that_it_fires_hears_that_it_is_over(steps, timing) -> None:
     steps = consistent(steps)
@@ -325,6 +348,7 @@ def test_whoever_hears_that_it_fires_hears_that_it_is_over(steps, timing) -> Non
     assert open_ones == {name for name in "abc" if [s for _, s, n in steps if n == name][-1:] not in ([], ["-"])}
 
 
+@settings(deadline=None)
 @given(st.lists(actions, max_size=8), timings, st.sampled_from(Audience))
 def test_a_group_is_stored_and_read_back_as_it_was(steps, timing, audience) -> None:
     timeline = Timeline(audience=audience, timing=timing)

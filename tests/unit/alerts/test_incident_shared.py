@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alerts.alert import Alert
@@ -71,6 +71,7 @@ faults = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(faults, st.sets(st.sampled_from("abcde")), st.permutations(range(10)))
 def test_nothing_leads_in_circles_and_what_is_known_keeps_its_name(alerts, told, order) -> None:
     links = shared(alerts, {}, told)

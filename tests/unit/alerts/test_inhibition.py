@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alerts.alert import Alert
@@ -92,6 +92,7 @@ alerts = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(alerts)
 def test_the_index_finds_what_comparing_all_pairs_finds(alerts) -> None:
     def explains(rule: Rule, source: Alert, target: Alert) -> bool:

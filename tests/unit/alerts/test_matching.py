@@ -4,7 +4,7 @@ import re
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alerts.matching import Matcher, Op, exactly, fit, parse_matcher, parse_matchers
@@ -103,6 +103,7 @@ values = st.text(st.characters(codec="utf-8", exclude_characters="\r"), max_size
 plain = st.builds(Matcher, names, st.sampled_from([Op.EQUAL, Op.NOT_EQUAL]), values)
 
 
+@settings(deadline=None)
 @given(st.lists(plain, min_size=1, max_size=4))
 def test_what_is_shown_is_read_back(matchers) -> None:
     assert parse_matchers(" ".join(map(str, matchers))) == tuple(matchers)
@@ -110,6 +111,7 @@ def test_what_is_shown_is_read_back(matchers) -> None:
     assert tuple(parse_matcher(str(m)) for m in matchers) == tuple(matchers)
 
 
+@settings(deadline=None)
 @given(names, values, st.dictionaries(names, values))
 def test_a_sign_and_its_opposite_never_agree(name, value, labels) -> None:
     assert Matcher(name, Op.EQUAL, value).fits(labels) is not Matcher(name, Op.NOT_EQUAL, value).fits(labels)

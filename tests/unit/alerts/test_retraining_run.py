@@ -7,7 +7,7 @@ import json
 from itertools import permutations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alerts.alert import Alert
@@ -139,6 +139,7 @@ def test_reports_in_any_order_and_twice_end_where_the_job_ended() -> None:
         assert status is S.SUCCEEDED
 
 
+@settings(deadline=None)
 @given(st.sampled_from(S), st.lists(st.sampled_from(S)))
 def test_a_status_never_goes_back_and_an_end_is_an_end(start, reports) -> None:
     order, status = list(S), start

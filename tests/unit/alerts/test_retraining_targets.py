@@ -5,7 +5,7 @@ import json
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alerts.delivery import Delivered, GaveUp, Retry
@@ -83,6 +83,7 @@ def test_a_value_cannot_break_out_of_its_place() -> None:
             render(Target(url="https://x", headers={"x-m": "{{ request.model }}"}), {**KNOWN, "request.model": wrong})
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_any_value_arrives_as_it_was(text) -> None:
     known = {**KNOWN, "request.reason": text}

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alerts.storm import (
@@ -11,6 +13,7 @@ from alerts.storm import (
     admit,
     decode_storm,
     encode_storm,
+    end,
     forget,
     summary_text,
 )
@@ -37,7 +40,9 @@ def test_up_to_the_limit_less_one_everything_passes_and_the_rest_waits_for_the_s
     assert last.summary is not None
     assert [h.key for h in last.summary.held] == ["c", "d", "e"]
     assert last.summary.text.startswith("Storm: 3 incidents in 1 model (0 critical) since 1970-01-01T00:00:00.000Z")
-    assert set(last.state.collapsed.values()) == {last.summary.id}
+    assert last.state.summaries == {last.summary.id: ("c", "d", "e")}
+    assert [last.state.waits_for_no_end(key) for key in "abcdex"] == [False, False, True, True, True, False]
+    assert [more.state.waits_for_no_end(key) for key in "abcdex"] == [False, False, True, True, True, False]
     assert (last.state.held, last.look_ms) == ((), None)
 
 
@@ -48,7 +53,8 @@ def test_critical_ones_pass_first() -> None:
 def test_one_that_waits_alone_needs_no_summary() -> None:
     first = admit(StormState(), LIMIT, wanted("a", "b", "c"), 0)
     last = admit(first.state, LIMIT, [], 50)
-    assert (last.passed, last.summary, dict(last.state.collapsed)) == (("c",), None, {})
+    assert (last.passed, last.summary, last.state.summaries) == (("c",), None, {})
+    assert last.state.alone == set("abc")
 
 
 def test_when_the_limit_is_spent_all_waits_until_a_message_is_long_enough_ago() -> None:
@@ -69,6 +75,14 @@ def test_a_limit_of_one_is_no_deadlock() -> None:
     assert admit(first.state, limit, [], 1_000).summary is not None
 
 
+def test_what_waits_goes_before_what_comes() -> None:
+    slow = Limit(messages=3, per_ms=1_000, settle_ms=900)
+    state = admit(StormState(), slow, wanted("a", "b"), 0).state
+    state = admit(state, slow, wanted("c"), 950).state
+    late = admit(state, slow, wanted("d"), 1_001)
+    assert (late.passed, [h.key for h in late.state.held], late.look_ms) == ((), ["c", "d"], 1_850)
+
+
 def test_flushing_leaves_nothing_waiting() -> None:
     spent = admit(StormState(), LIMIT, wanted("a", "b", "c", "d"), 0, flush=True)
     assert spent.passed == ("a", "b")
@@ -84,10 +98,17 @@ def test_a_newer_message_of_a_group_takes_the_place_of_the_one_that_waits() -> N
 
 def test_one_that_was_collapsed_and_passes_later_stands_for_itself_again() -> None:
     state = admit(admit(StormState(), LIMIT, wanted("a", "b", "c", "d"), 0).state, LIMIT, [], 50).state
-    assert set(state.collapsed) == {"c", "d"}
     later = admit(state, LIMIT, wanted("c"), 5_000)
-    assert (later.passed, set(later.state.collapsed)) == (("c",), {"d"})
-    assert set(forget(later.state, "d").collapsed) == set()
+    assert later.passed == ("c",)
+    assert [later.state.waits_for_no_end(key) for key in "cd"] == [False, True]
+
+
+def test_a_summary_is_over_when_all_that_it_stands_for_is() -> None:
+    state = admit(admit(StormState(), LIMIT, wanted("a", "b", "c", "d"), 0).state, LIMIT, [], 50).state
+    (name,) = state.summaries
+    still, over = end(state, {"d"})
+    assert (still.summaries, over, still.alone) == ({name: ("c", "d")}, (), frozenset())
+    assert end(state, {"a", "x"}) == (replace(state, summaries={}, alone=frozenset("a")), (name,))
 
 
 def test_what_is_over_waits_no_longer() -> None:
@@ -113,6 +134,7 @@ limits = st.builds(Limit, messages=st.integers(1, 4), per_ms=st.integers(100, 50
 arrivals = st.lists(st.tuples(st.integers(0, 200), st.lists(st.sampled_from("abcdefgH"), max_size=4, unique=True)))
 
 
+@settings(deadline=None)
 @given(limits, arrivals)
 def test_nobody_is_woken_more_often_and_nothing_is_lost(limit, arrivals) -> None:
     state, sent, now, looks_ms = StormState(), [], 0, None

@@ -179,6 +179,10 @@ class Recount:
         self.number(row.sign, "loss", 0)
         self.number(row.sign, "loss", 1, by=once)
         self.number(row.sign, "loss", 2, by=twice)
+        edges = [Fraction(round(edge * 1000), 1000) for edge in delay_edges_seconds.tolist()]
+        place = bisect_right(edges, Fraction(row.delay_ms, 1000))
+        self.number(row.sign, "delay_loss", place, 0)
+        self.number(row.sign, "delay_loss", place, 1, by=once)
         for feature, code in enumerate(row.codes):
             self.number(row.sign, "feature_labelled", feature, code)
             self.number(row.sign, "feature_loss", feature, code, by=once)
