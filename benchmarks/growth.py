@@ -13,7 +13,7 @@ from benchmarks.measure import Figure, timed
 from benchmarks.world import configure, start
 from detectors.columns import CategoryColumn, NumericColumn
 from detectors.profile import Profile, fold
-from detectors.reference import Reference
+from detectors.reference.build import Reference
 from monitor.clocks import Clock
 from monitor.ingest import CHECKPOINT_MS
 from monitor.ports import PartitionId

@@ -25,7 +25,19 @@ from typing import Any
 from monitor.failpoints import KILLED
 from tests.parts import recount
 from tests.parts.broker import Broker
-from tests.parts.late_labels import MODEL, OUTCOMES, PREDICTIONS, Answer, Counts, Late, Line, Recount, Window, found, split
+from tests.parts.late_labels import (
+    MODEL,
+    OUTCOMES,
+    PREDICTIONS,
+    Answer,
+    Counts,
+    Late,
+    Line,
+    Recount,
+    Window,
+    found,
+    split,
+)
 from tests.parts.postgres import Server
 from tests.parts.program import Room, Worker
 
@@ -57,7 +69,11 @@ class Meter:
         events = stored - self._stored
         names = ("wall", "service_cpu", "closing_cpu", "database_cpu")
         taken = {name: now - begun for name, now, begun in zip(names, self._now(), self._begun, strict=True)}
-        rates = {f"per_{name}_second": events / taken[name] for name in ("wall", "service_cpu", "database_cpu") if taken[name]}
+        rates = {
+            f"per_{name}_second": events / taken[name]
+            for name in ("wall", "service_cpu", "database_cpu")
+            if taken[name]
+        }
         return {"events": events} | taken | rates
 
     def _now(self) -> tuple[float, ...]:
@@ -141,7 +157,11 @@ def _run(
     for topic in topics.values():
         broker.create_topic(topic, PARTITIONS)
     folder.mkdir(parents=True)
-    source = {"bootstrap_servers": [broker.address], "group_id": kind, "topics": dict.fromkeys(topics.values(), "canonical")}
+    source = {
+        "bootstrap_servers": [broker.address],
+        "group_id": kind,
+        "topics": dict.fromkeys(topics.values(), "canonical"),
+    }
     source |= {"tombstone": {"model": MODEL}, "session_timeout": "2s"}
     room = Room(folder, {MODEL: late.model(folder)}, {"kafka": source}, server.create_database() if server else "")
     room.run("db", "upgrade")
@@ -230,7 +250,11 @@ def _pending_bytes(folder: Path, kind: str, server: Server | None, late: Late) -
     """What the join's tables take for each prediction that waits for its outcome."""
     folder.mkdir(parents=True)
     room = Room(folder, {MODEL: late.model(folder)}, None, server.create_database() if server else "")
-    values = (value for side, _, value in Late(pairs=PENDING, numeric=20, categorical=10, copies=0, twice_scored=0).lines() if side == PREDICTIONS and value)
+    values = (
+        value
+        for side, _, value in Late(pairs=PENDING, numeric=20, categorical=10, copies=0, twice_scored=0).lines()
+        if side == PREDICTIONS and value
+    )
     (folder / "predictions.jsonl").write_bytes(b"".join(value + b"\n" for value in values))
     room.run("db", "upgrade")
     room.run("replay", "predictions.jsonl", "--store", room.store, seconds=PATIENCE_SECONDS)
@@ -240,8 +264,14 @@ def _pending_bytes(folder: Path, kind: str, server: Server | None, late: Late) -
 def _join_bytes(store: str, kind: str) -> int:
     names = ",".join(f"'{name}'" for name in TABLES[kind])
     if kind == "postgres":
-        return int(recount.query(store, f"select sum(pg_total_relation_size(relid)) from pg_stat_user_tables where relname in ({names})")[0][0])
-    return int(recount.query(store, f"select sum(pgsize) from dbstat where name in ({names}) and aggregate = true")[0][0])
+        return int(
+            recount.query(
+                store, f"select sum(pg_total_relation_size(relid)) from pg_stat_user_tables where relname in ({names})"
+            )[0][0]
+        )
+    return int(
+        recount.query(store, f"select sum(pgsize) from dbstat where name in ({names}) and aggregate = true")[0][0]
+    )
 
 
 def _cpu_seconds(pid: int, *, family: bool = False) -> float:

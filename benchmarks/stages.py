@@ -17,9 +17,9 @@ from benchmarks.world import one_model
 from detectors.columns import Column
 from detectors.judge import Policy, judge_distributions, judge_quality
 from detectors.profile import Profile, fold, merge
-from detectors.reference import Reference
-from monitor.codec import Codec, EventSchema
-from monitor.events import EventBatch
+from detectors.reference.build import Reference
+from monitor.decoding.codec import Codec, EventSchema
+from monitor.decoding.events import EventBatch
 from monitor.intake import BLOCK_ROWS
 
 SCIPY_ROWS = 10_000

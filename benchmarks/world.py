@@ -10,10 +10,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from benchmarks.events import CATEGORICAL, NUMERIC, reference_table
-from detectors.reference import Reference
+from detectors.reference.build import Reference
 from monitor.adoption import build
-from monitor.codec import EventSchema
 from monitor.config import Config, load_config
+from monitor.decoding.codec import EventSchema
 from monitor.references import ReferenceBook
 from monitor.runtime import Runtime
 from monitor.store import Store

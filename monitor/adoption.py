@@ -12,11 +12,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from detectors.reference import Reference, ReferenceRefused, build_reference, encode_reference
+from detectors.reference.build import Reference, ReferenceRefused, build_reference, encode_reference
 from monitor.config import Config, Model
 from monitor.errors import UserError
 from monitor.store import ReferenceRow, Store
-from monitor.tables import load_reference_table
+from monitor.tables.load import load_reference_table
 
 
 def ensure_references(store: Store, config: Config, now_ms: int) -> list[ReferenceRow]:

@@ -62,7 +62,7 @@ def run(
 @app.command()
 def check(config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Validate the configuration: every error at once, status 1 if there is one."""
-    from monitor.config_load import load_config
+    from monitor.config.load import load_config
 
     try:
         loaded = load_config(config)
@@ -115,7 +115,9 @@ def status(config: ConfigPath = DEFAULT_CONFIG, json: Json = False) -> None:
 def windows(
     model: Annotated[str | None, typer.Argument(help="Only this model.")] = None,
     config: ConfigPath = DEFAULT_CONFIG,
-    monitor: Annotated[str | None, typer.Option(help="data, prediction, quality, volume, performance or concept.")] = None,
+    monitor: Annotated[
+        str | None, typer.Option(help="data, prediction, quality, volume, performance or concept.")
+    ] = None,
     since: Annotated[str | None, typer.Option(help="Windows that start at this time (RFC 3339) or later.")] = None,
     revisions: Annotated[bool, typer.Option("--revisions", help="Also what was replaced.")] = False,
     json: Json = False,
@@ -218,7 +220,7 @@ def quarantine_list(
 @db_app.command("upgrade")
 def db_upgrade(config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Bring the store's schema to this release."""
-    from monitor.config_load import load_config
+    from monitor.config.load import load_config
     from monitor.store import Store
 
     Store.upgrade(load_config(config).store)
@@ -241,7 +243,7 @@ def demo(
 
 @contextmanager
 def _store(path: Path) -> Iterator[tuple[Store, Mapping[str, Model]]]:
-    from monitor.config_load import load_config
+    from monitor.config.load import load_config
     from monitor.store import Store
 
     config = load_config(path)

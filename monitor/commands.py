@@ -15,16 +15,16 @@ import structlog
 
 from alerts.delivery import Delivered
 from monitor.adoption import adopt, notes
-from monitor.alerting import retraining_message
-from monitor.close_scene import Decision
+from monitor.closing.alerting import retraining_message
+from monitor.closing.scene import Decision
+from monitor.closing.windows import expand
 from monitor.config import Config, Model
-from monitor.config_load import load_config
+from monitor.config.load import load_config
 from monitor.errors import UserError
 from monitor.results import alert_object, retraining_object, window_object
 from monitor.runtime import Runtime
 from monitor.service import Service, parse_roles
 from monitor.store import AlertRow, ReferenceRow, RetrainingRow, Store, WindowRow
-from monitor.windows import expand
 
 
 def run_service(path: Path, role: str, *, until_caught_up: bool, now_ms: Callable[[], int]) -> None:
@@ -111,7 +111,7 @@ def build_reference_of(path: Path, name: str, file: Path | None, version: str, n
 
 
 def describe(row: ReferenceRow) -> None:
-    from detectors.reference import decode_reference
+    from detectors.reference.build import decode_reference
 
     reference = decode_reference(row.payload)
     features = [subject.name for subject in reference.layout.subjects if subject.role == "feature"]

@@ -23,11 +23,11 @@ from rich.table import Table
 from alerts.notifiers.log import LogNotifier
 from alerts.routing import LOG
 from alerts.sender import Sender
-from monitor.close import Closer
-from monitor.close_scene import Decision
+from monitor.closing.closer import Closer
+from monitor.closing.scene import Decision
 from monitor.commands import configure_log
 from monitor.config import Config, load_config
-from monitor.config_types import Http, KafkaSource
+from monitor.config.types import Http, KafkaSource
 from monitor.counting import Counted
 from monitor.demo_world import DAYS, FAULTS, HOUR_MS, MODELS, START_MS, Fault, hour_of_events, reference_columns
 from monitor.errors import UserError

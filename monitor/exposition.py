@@ -6,8 +6,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Protocol
 
 from alerts.routing import LOG
-from monitor.alerting import TARGET
-from monitor.config_types import Http, is_loopback
+from monitor.closing.alerting import TARGET
+from monitor.config.types import Http, is_loopback
 from monitor.errors import DriftlineError
 from monitor.http import HttpServer, build_app
 from monitor.metrics import Facts, Metrics, ModelFacts

@@ -19,7 +19,7 @@ from monitor.errors import FencedError, TransientError
 from monitor.failpoints import reach
 from monitor.harvest_rows import quarantine_rows, with_clocks
 from monitor.intake import Harvest, Intake
-from monitor.joining import MERGES
+from monitor.joining.contributions import MERGES
 from monitor.ports import Assigned, Halted, PartitionId, RecordChunk, Revoked, Source, SourceEvent, Truncated
 from monitor.stalls import Stalls
 from monitor.store import Checkpoint, CheckpointResult, GapRow, Progress, StaleReferences, Store

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from detectors.columns import CategoryColumn, NumericColumn
-from detectors.reference import Reference, ReferenceRefused, build_reference
+from detectors.reference.build import Reference, ReferenceRefused, build_reference
 from monitor.config import Columns, Model
 from monitor.errors import UserError
-from monitor.table_columns import kind_of, label_column, numeric_column, times_ms
-from monitor.table_files import read_table
-from monitor.table_roles import Roles, assign_roles, infer_task
-from monitor.tables import load_reference_table
+from monitor.tables.columns import kind_of, label_column, numeric_column, times_ms
+from monitor.tables.files import read_table
+from monitor.tables.load import load_reference_table
+from monitor.tables.roles import Roles, assign_roles, infer_task
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from detectors.columns import CategoryColumn, Column, NumericColumn, Status
 from detectors.profile import Profile, fold, merge
-from detectors.reference import Reference
+from detectors.reference.build import Reference
 from monitor.clocks import Clock
-from monitor.codec import Codec
-from monitor.event_schema import EventSchema
-from monitor.events import Block, EventBatch, Reason
-from monitor.joining import Joined, Joining
-from monitor.outcomes import JoinBatch, LayoutKey
+from monitor.decoding.codec import Codec
+from monitor.decoding.event_schema import EventSchema
+from monitor.decoding.events import Block, EventBatch, Reason
+from monitor.joining.contributions import Joined, Joining
+from monitor.joining.outcomes import JoinBatch, LayoutKey
 from monitor.ports import PartitionId, RecordChunk
 from monitor.references import ReferenceBook
 from monitor.store import PaneKey
@@ -266,7 +266,7 @@ class Intake:
         starts = times // size_ms * size_ms
         versions = list(chain.from_iterable([batch.versions for batch in batches]))
         joined = _Columns(batches)
-        to_join: dict[LayoutKey, list[NDArray[np.int64] | None]] = {}
+        to_join: dict[str, dict[LayoutKey, list[NDArray[np.int64]]]] = {}  # by reference
         for version, start_ms, rows in _groups(versions, starts):
             adopted = self._book.in_force(model, version, start_ms)
             if adopted is None:
@@ -281,23 +281,28 @@ class Intake:
             known = self._harvest.deltas.get(key)
             self._harvest.deltas[key] = delta if known is None else merge(known, delta)
             if adopted is not None and adopted.reference.performance is not None and model in self.joining.joined:
-                to_join.setdefault(LayoutKey(model, version, key.reference), []).append(rows)
-        for layout, parts in to_join.items():
-            self._join(layout, joined, times, parts)
+                layouts = to_join.setdefault(key.reference, {})
+                here = np.arange(len(times)) if rows is None else rows
+                layouts.setdefault(LayoutKey(model, version, key.reference), []).append(here)
+        for layouts in to_join.values():
+            self._join(joined, times, {layout: np.sort(np.concatenate(parts)) for layout, parts in layouts.items()})
 
-    def _join(
-        self, layout: LayoutKey, joined: _Columns, times: NDArray[np.int64], parts: list[NDArray[np.int64] | None]
-    ) -> None:
-        reference = self._book.by_hash(layout.reference)
+    def _join(self, joined: _Columns, times: NDArray[np.int64], layouts: Mapping[LayoutKey, NDArray[np.int64]]) -> None:
+        """The rows of each layout, all of one model and reference, whose records are made together."""
+        model, _, hash_ = next(iter(layouts))
+        reference = self._book.by_hash(hash_)
         if reference is None or reference.performance is None:
             return
-        chosen = [part for part in parts if part is not None]
-        rows = None if len(chosen) < len(parts) else np.sort(np.concatenate(chosen))
-        fields = self._fields[layout.model]
+        rows: NDArray[np.int64] | None = np.sort(np.concatenate(list(layouts.values())))
+        if rows is not None and len(rows) < len(times):
+            layouts = {layout: np.searchsorted(rows, own) for layout, own in layouts.items()}
+        else:
+            rows = None
+        fields = self._fields[model]
         wanted = {feature.name for feature in reference.performance.layout.features}
         wanted |= reference.performance.segment_values.keys()
-        self.joining.predictions(
-            layout,
+        self.joining.predictions_of(
+            layouts,
             joined.ids(rows),
             times if rows is None else times[rows],
             columns=joined.answers(reference, rows),

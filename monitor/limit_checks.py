@@ -6,8 +6,8 @@ import difflib
 from collections.abc import Sequence
 
 from detectors.limits import parse_limit
-from detectors.metrics import METRICS
-from detectors.reference import Reference
+from detectors.metrics.registry import METRICS
+from detectors.reference.build import Reference
 from monitor.config import Model
 from monitor.errors import UserError
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from detectors.finding import Finding, Monitor, State
-from detectors.label_coverage import CHECK as COVERAGE
 from detectors.limits import CHECK as LIMIT
+from detectors.performance.label_coverage import CHECK as COVERAGE
 from monitor import metric_families as f
 from monitor.series import JUDGED, Judged, Sample, Subject
 

@@ -15,9 +15,9 @@ from alerts.notifiers.pagerduty import PagerDutyNotifier
 from alerts.notifiers.slack import SlackBotNotifier, SlackWebhookNotifier
 from alerts.notifiers.webhook import WebhookNotifier
 from alerts.ports import Notifier
-from monitor.alerting import TARGET
+from monitor.closing.alerting import TARGET
 from monitor.config import Config
-from monitor.config_receivers import Alertmanager, Email, LogReceiver, PagerDuty, Receiver, Slack, Webhook
+from monitor.config.receivers import Alertmanager, Email, LogReceiver, PagerDuty, Receiver, Slack, Webhook
 from monitor.errors import UserError
 from monitor.results import alert_object
 from monitor.store import AlertRow, Store

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from detectors.bins import CategoryBins, NumericBins
-from detectors.reference import Reference, decode_reference
+from detectors.reference.build import Reference, decode_reference
 from monitor.config import Model
+from monitor.decoding.event_schema import EventSchema, FeatureSchema, Kind, Task
 from monitor.errors import UserError
-from monitor.event_schema import EventSchema, FeatureSchema, Kind, Task
 from monitor.store import ReferenceRow
 
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from monitor.close_beside import Closing, ClosingError, Here, InTurn, closing_beside, possible
-from monitor.close_scene import Decision
+from monitor.closing.beside import Closing, ClosingError, Here, InTurn, closing_beside, possible
+from monitor.closing.scene import Decision
 from monitor.config import Config
-from monitor.config_types import FileSource
+from monitor.config.types import FileSource
 from monitor.errors import UserError
 from monitor.ingest import Ingest, Pace
 from monitor.runtime import Runtime

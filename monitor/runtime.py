@@ -6,21 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from alerts import routing
-from detectors.concept import needs_sequence
+from detectors.concept.registry import needs_sequence
 from detectors.finding import Severity
 from detectors.judge import Policy
 from detectors.limits import Limit, limit_of
-from detectors.performance import PerformancePolicy
+from detectors.performance.judge import PerformancePolicy
 from monitor.adoption import ensure_references
-from monitor.alerting import Alerting
-from monitor.close import Closer, Watched
-from monitor.close_data import DataRules
-from monitor.close_scene import Decision
+from monitor.closing.alerting import Alerting
+from monitor.closing.closer import Closer, Watched
+from monitor.closing.data import DataRules
+from monitor.closing.performance_windows import Rules
+from monitor.closing.scene import Decision
 from monitor.config import Config, KafkaSource, Model, SourceConfig
 from monitor.intake import Intake
-from monitor.joining import Joined
+from monitor.joining.contributions import Joined
 from monitor.limit_checks import check_limits
-from monitor.performance_windows import Rules
 from monitor.references import ReferenceBook
 from monitor.sources.opening import never_grows
 from monitor.store import Store

@@ -6,7 +6,7 @@ import copy
 import json
 import sys
 
-from monitor.config_types import ConfigFile
+from monitor.config.types import ConfigFile
 
 
 def config_schema() -> str:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import NamedTuple
 
+from detectors.drift.pool import CHECK as POOL
 from detectors.finding import Finding, Monitor, Severity, State
 from detectors.limits import CHECK as LIMIT
 from detectors.limits import parse_limit
-from detectors.pool import CHECK as POOL
 from monitor import metric_families as f
 from monitor.store import WindowRow
 from monitor.telemetry import Metric

@@ -13,7 +13,7 @@ import structlog
 
 from alerts.ports import Notifier
 from alerts.sender import Limits, Sender
-from monitor.close import Closer
+from monitor.closing.closer import Closer
 from monitor.counting import Counted
 from monitor.errors import TransientError, UserError
 from monitor.exposition import serve

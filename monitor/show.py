@@ -11,17 +11,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from alerts.envelope import rfc3339
-from detectors.concept import DETECTORS
+from detectors.concept.registry import DETECTORS
+from detectors.drift.pool import CHECK as POOL
 from detectors.finding import Finding, State
-from detectors.pool import CHECK as POOL
-from detectors.reference import decode_reference
+from detectors.reference.build import decode_reference
 from detectors.sentences import sentence
+from monitor.closing.windows import expand
 from monitor.config import Model
+from monitor.decoding.timestamps import BadTimestampError, parse_time
 from monitor.errors import UserError
 from monitor.results import alert_object, decode_findings, quarantined_object, retraining_object, window_object
 from monitor.store import AlertRow, Store, WindowRow
-from monitor.timestamps import BadTimestampError, parse_time
-from monitor.windows import expand
 
 COLOURS = {
     "drift": "bold red",

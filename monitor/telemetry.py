@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.events import Reason
+from monitor.decoding.events import Reason
 
 if TYPE_CHECKING:  # for the annotation only: the hot path's imports are not needed to count
     from monitor.intake import Harvest
-    from monitor.outcomes import JoinCounts
+    from monitor.joining.outcomes import JoinCounts
     from monitor.store import ExpiredRows, JoinSize
 
 # A label set beyond this many is counted under OTHER: names that come with the traffic must not grow our memory.

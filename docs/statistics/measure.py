@@ -18,7 +18,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import numpy as np  # noqa: E402 - the path comes first
 from scipy import stats  # noqa: E402
 
-from detectors import resemblance  # noqa: E402
+from detectors.drift import resemblance  # noqa: E402
 from detectors.finding import State  # noqa: E402
 from parts.traffic import NUMBERS, Change, Kind, Table, reference, windows  # noqa: E402
 

@@ -20,9 +20,9 @@ import numpy as np  # noqa: E402 - the path comes first
 import pandas as pd  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
-from detectors import arrival  # noqa: E402
-from detectors.concept import DETECTORS, ArrivalPane, Baseline, Verdict, baseline_of, detector  # noqa: E402
-from detectors.concept_judge import judge_concept  # noqa: E402
+from detectors.concept import arrival  # noqa: E402
+from detectors.concept.judge import judge_concept  # noqa: E402
+from detectors.concept.registry import DETECTORS, ArrivalPane, Baseline, Verdict, baseline_of, detector  # noqa: E402
 from detectors.finding import State  # noqa: E402
 
 SEED = 20_261_125

@@ -21,12 +21,13 @@ import numpy as np  # noqa: E402 - the path comes first
 import pandas as pd  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
-from detectors import estimate, metrics  # noqa: E402
 from detectors.columns import CategoryColumn, Column, NumericColumn  # noqa: E402
-from detectors.estimate_truth import truth_check  # noqa: E402
-from detectors.performance_layout import PerformanceLayout, codes_of, performance_layout  # noqa: E402
-from detectors.performance_profile import PerformanceProfile, fold_labelled, fold_predicted, merge  # noqa: E402
-from detectors.scored import NO_CLASS, LabelledRows, PredictedRows  # noqa: E402
+from detectors.estimate import estimate  # noqa: E402
+from detectors.estimate.truth import truth_check  # noqa: E402
+from detectors.metrics import registry as metrics  # noqa: E402
+from detectors.performance.layout import PerformanceLayout, codes_of, performance_layout  # noqa: E402
+from detectors.performance.profile import PerformanceProfile, fold_labelled, fold_predicted, merge  # noqa: E402
+from detectors.performance.scored import NO_CLASS, LabelledRows, PredictedRows  # noqa: E402
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

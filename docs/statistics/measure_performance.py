@@ -18,8 +18,8 @@ import numpy as np  # noqa: E402 - the path comes first
 from numpy.typing import NDArray  # noqa: E402
 
 from detectors.finding import Finding, State  # noqa: E402
-from detectors.performance import LEVEL, TOLERATED_LEVEL, WARNING_P, PerformancePolicy, judge_performance  # noqa: E402
-from detectors.performance_profile import PerformanceProfile  # noqa: E402
+from detectors.performance.judge import LEVEL, TOLERATED_LEVEL, WARNING_P, PerformancePolicy, judge_performance  # noqa: E402
+from detectors.performance.profile import PerformanceProfile  # noqa: E402
 from parts.scored_rows import BinaryCells  # noqa: E402
 
 SEED = 20_261_125

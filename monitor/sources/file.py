@@ -30,7 +30,7 @@ MAX_LINE_BYTES = 4 * 1024 * 1024
 class FileSource:
     """See monitor.ports.Source. `paths` may hold patterns (`*`, `**`); relative ones start at `base_dir`.
 
-    `read_table` turns one file into its events, in the file's order, and makes this a source of tables (monitor.tables.table_events).
+    `read_table` turns one file into its events, in the file's order, and makes this a source of tables (monitor.tables.load.table_events).
     Lines longer than `max_line_bytes` are handed out cut to one byte more than that, which the codec refuses as too large.
     With `follow` False a file ends where it ends now: its last line needs no newline and no waiting.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from monitor.config_types import Config, FileSource, KafkaSource, SourceConfig
+from monitor.config.types import Config, FileSource, KafkaSource, SourceConfig
 from monitor.errors import TransientError, UserError
 from monitor.ports import Source
 
@@ -33,7 +33,7 @@ def never_grows(source: SourceConfig | None, path: str) -> bool:
 
 
 def _table_reader(source: FileSource, config: Config) -> Callable[[Path], Iterable[Sequence[bytes]]]:
-    from monitor.table_events import table_events
+    from monitor.tables.events import table_events
 
     assert source.model is not None
     model = config.models[source.model]

@@ -12,8 +12,8 @@ from sqlalchemy.engine import Connection
 from detectors.profile import Profile, decode, encode, merge
 from monitor.errors import TransientError
 from monitor.failpoints import reach
-from monitor.outcome_columns import Submission
-from monitor.outcomes import Contributions
+from monitor.joining.columns import Submission
+from monitor.joining.outcomes import Contributions
 from monitor.ports import PartitionId
 from monitor.store.engine import Database, chunks, greatest, upsert, values_of
 from monitor.store.outcomes import Join

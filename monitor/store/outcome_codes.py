@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from monitor.outcomes import LayoutKey
+from monitor.joining.outcomes import LayoutKey
 from monitor.store.engine import Database, upsert
 from monitor.store.tables import join_layout
 

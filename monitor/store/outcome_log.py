@@ -18,8 +18,8 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy.engine import Connection
 
-from monitor.outcome_columns import Submission
-from monitor.outcome_settle import Before, Settled
+from monitor.joining.columns import Submission
+from monitor.joining.settle import Before, Settled
 from monitor.store.engine import Database, driver_cursor
 from monitor.store.records import ExpiredRows, JoinSize
 from monitor.store.tables import outcome_log, outcome_run

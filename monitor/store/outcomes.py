@@ -7,9 +7,9 @@ from typing import Protocol
 
 from sqlalchemy.engine import Connection
 
-from monitor.outcome_columns import Submission, submission
-from monitor.outcome_settle import Before, Settled, settle
-from monitor.outcomes import JoinBatch, LayoutKey
+from monitor.joining.columns import Submission, submission
+from monitor.joining.outcomes import JoinBatch, LayoutKey
+from monitor.joining.settle import Before, Settled, settle
 from monitor.store.engine import Database
 from monitor.store.outcome_codes import Codes
 from monitor.store.outcome_log import LogTable

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from detectors.profile import Profile
 from monitor.clocks import Clock
 from monitor.errors import DriftlineError, FencedError
-from monitor.outcomes import Contributions, JoinBatch, JoinCounts
+from monitor.joining.outcomes import Contributions, JoinBatch, JoinCounts
 from monitor.ports import PartitionId
 
 __all__ = [

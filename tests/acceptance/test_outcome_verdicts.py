@@ -19,7 +19,7 @@ from sklearn import metrics as oracle
 
 from alerts.envelope import rfc3339
 from monitor.commands import objects
-from monitor.config_load import load_config
+from monitor.config.load import load_config
 from monitor.replay import replay
 from monitor.store import WindowRow
 from parts.outcome_world import (

@@ -270,7 +270,7 @@ def test_a_silence_that_takes_in_another_leaves_no_window_twice(world: World, mo
             subject="rows", check="silence", state=state, severity=Severity.CRITICAL if bad else None, rows=rows
         )
 
-    monkeypatch.setattr("monitor.close_data.judge_silence", verdict)
+    monkeypatch.setattr("monitor.closing.data.judge_silence", verdict)
     world.live(range(3))
     world.turn(6.1)
     silent = lambda: [(r.start_ms - T0) // HOUR for r in world.windows("volume") if r.state == "drift"]

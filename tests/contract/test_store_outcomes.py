@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from monitor.errors import TransientError
-from monitor.outcomes import JoinBatch, JoinCounts, LayoutKey, OutcomeRows, join_keys
+from monitor.joining.outcomes import JoinBatch, JoinCounts, LayoutKey, OutcomeRows, join_keys
 from monitor.ports import PartitionId
 from monitor.store import Clock, ExpiredRows, PerformanceDelta, PerformanceKey, Store
 from monitor.store import outcome_log as log

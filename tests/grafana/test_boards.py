@@ -130,7 +130,6 @@ def test_every_query_uses_the_chosen_data_source(name: str):
     assert variables[0]["type"] == "datasource"
     asked = [variable for variable in variables if variable["type"] == "query"]
     assert all(variable["datasource"] == chosen and variable["refresh"] == 2 for variable in asked)
-    assert all("auto" not in variable for variable in variables)
     assert all(found["datasource"] == chosen for found in BOARDS[name].get("annotations", {}).get("list", []))
 
 

@@ -33,7 +33,7 @@ from tests.parts.late_labels import (
     without_retracted,
 )
 from tests.parts.performance_answers import confusions
-from tests.parts.program import Room, Worker, until
+from tests.parts.program import Room, Worker
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1200)]
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from detectors.finding import Finding, Severity, State
 from monitor import telemetry as t
-from monitor.config_types import Http
+from monitor.config.types import Http
 from monitor.http import HttpServer, build_app
 from monitor.metrics import Facts, Metrics, ModelFacts
 from monitor.store import AlertRow, WindowRow
@@ -130,7 +130,8 @@ def work(telemetry: t.Telemetry, models: int, scrape: int) -> None:
         for kind in ("data", "prediction", "quality", "volume", "performance", "concept"):
             telemetry.add(t.WINDOWS, name(number), kind, "evaluated")
         telemetry.set(t.WATERMARK, name(number), value=(BEGIN_MS + scrape * HOUR_MS) / 1000 - number)
-    telemetry.outcome_delays(name(0), [600.0, 4_000.0, 90_000.0])
+    for number in range(0, models, 7):
+        telemetry.outcome_delays(name(number), [600.0, 4_000.0, 90_000.0])
     telemetry.set(t.ASSIGNED, "ml.predictions", value=12)
     telemetry.set(t.CHECKPOINT, value=(BEGIN_MS + scrape * HOUR_MS) / 1000)
     for partition in range(12):

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.columns import NumericColumn
-from detectors.performance_layout import PerformanceLayout, codes_of, performance_layout
-from detectors.performance_profile import PerformanceProfile, fold_labelled, fold_predicted, merge
-from detectors.scored import NO_CLASS, LabelledRows, PredictedRows
+from detectors.performance.layout import PerformanceLayout, codes_of, performance_layout
+from detectors.performance.profile import PerformanceProfile, fold_labelled, fold_predicted, merge
+from detectors.performance.scored import NO_CLASS, LabelledRows, PredictedRows
 
 SIZE = 12_000
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from detectors.columns import CategoryColumn, Column, NumericColumn
-from detectors.performance_profile import PerformanceProfile, fold_labelled, fold_predicted, merge
-from detectors.performance_reference import PerformanceReference
-from detectors.performance_rows import predicted_rows
-from detectors.reference import Reference, ReferenceSettings, ReferenceTable, build_reference
-from detectors.scored import LabelledRows
+from detectors.performance.profile import PerformanceProfile, fold_labelled, fold_predicted, merge
+from detectors.performance.reference import PerformanceReference
+from detectors.performance.rows import predicted_rows
+from detectors.performance.scored import LabelledRows
+from detectors.reference.build import Reference, ReferenceSettings, ReferenceTable, build_reference
 
 NO, YES = "no", "yes"
 EU, US = '{"region":"EU"}', '{"region":"US"}'

@@ -123,7 +123,11 @@ class Late:
             if kind == _PREDICTION:
                 said = f'"prediction":{{"label":{int(score >= 500)},"score":{score / 1000}}}'
                 features = pool[number % _POOL]
-                yield PREDICTIONS, id_, f'{{"type":"prediction",{head},"version":"{version}","features":{features},{said}}}'.encode()
+                yield (
+                    PREDICTIONS,
+                    id_,
+                    f'{{"type":"prediction",{head},"version":"{version}","features":{features},{said}}}'.encode(),
+                )
             elif kind == _OUTCOME:
                 named = f',"version":"{version}"' if version else ""
                 yield OUTCOMES, id_, f'{{"type":"outcome",{head},"label":{label}{named}}}'.encode()
@@ -143,7 +147,13 @@ class Late:
         path = folder / "reference.parquet"
         pq.write_table(pa.Table.from_pandas(self.table(10_000, self.seed + 2), preserve_index=False), path)
         reference = {"path": str(path), "order": "time"}
-        return {"task": "binary", "positive_label": 1, "decision_threshold": 0.5, "window": "1d", "reference": reference}
+        return {
+            "task": "binary",
+            "positive_label": 1,
+            "decision_threshold": 0.5,
+            "window": "1d",
+            "reference": reference,
+        }
 
 
 Window = tuple[str, int]  # version, start in ms

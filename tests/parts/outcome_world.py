@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from alerts.envelope import rfc3339
 from monitor.adoption import file_sha256, settings_json
 from monitor.commands import objects
-from monitor.config_load import load_config
+from monitor.config.load import load_config
 from monitor.ingest import Ingest, Pace
 from monitor.sources.memory import MemorySource
 from monitor.store import ReferenceRow, Store, WindowRow

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from monitor.outcomes import (
+from monitor.joining.outcomes import (
     Contributions,
     JoinBatch,
     LayoutKey,

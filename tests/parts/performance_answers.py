@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from detectors.performance_codec import decode
+from detectors.performance.codec import decode
 from monitor.references import ReferenceBook
 from monitor.store import Store
 from tests.parts.late_labels import Confusion, Window

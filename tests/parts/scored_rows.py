@@ -6,9 +6,9 @@ import numpy as np
 from scipy.stats import norm
 
 from detectors.bins import NumericBins
-from detectors.performance_layout import MASS_SCALE, SUM_SCALE, PerformanceLayout
-from detectors.performance_profile import PerformanceProfile, empty, fold_labelled, fold_predicted, merge
-from detectors.scored import NO_CLASS, LabelledRows, PredictedRows
+from detectors.performance.layout import MASS_SCALE, SUM_SCALE, PerformanceLayout
+from detectors.performance.profile import PerformanceProfile, empty, fold_labelled, fold_predicted, merge
+from detectors.performance.scored import NO_CLASS, LabelledRows, PredictedRows
 
 
 def predicted(n, *, score=None, scores=None, decision=None, weight=None):

@@ -17,7 +17,7 @@ from detectors.columns import CategoryColumn, Column, NumericColumn
 from detectors.finding import Finding, Monitor, State
 from detectors.judge import Policy, judge_distribution, judge_quality, judge_silence
 from detectors.profile import Profile, fold
-from detectors.reference import Reference, ReferenceSettings, ReferenceTable, build_reference
+from detectors.reference.build import Reference, ReferenceSettings, ReferenceTable, build_reference
 
 REFERENCE_ROWS = 30_000
 NUMBERS = [f"n{i:02d}" for i in range(45)]

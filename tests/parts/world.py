@@ -12,15 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alerts.envelope import rfc3339
-from monitor.close import Closer
-from monitor.close_scene import Decision
-from monitor.config_load import load_config
+from monitor.closing.closer import Closer
+from monitor.closing.scene import Decision
+from monitor.closing.windows import expand
+from monitor.config.load import load_config
 from monitor.ingest import Ingest, Pace
 from monitor.ports import PartitionId
 from monitor.runtime import Runtime
 from monitor.sources.memory import MemoryLog, MemorySource
 from monitor.store import AlertRow, Store, WindowRow
-from monitor.windows import expand
 
 HOUR = 3_600_000
 T0 = 1_767_571_200_000  # 2026-01-05T00:00Z

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from detectors import resemblance
+from detectors.drift import resemblance
+from detectors.drift.resemblance import Sample
 from detectors.finding import Monitor, State
 from detectors.judge import Policy, judge_distribution
-from detectors.resemblance import Sample
 from parts.traffic import CATEGORIES, NUMBERS, Kind, profile, reference, rows, windows
 
 pytestmark = pytest.mark.statistics

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.arrival import ArrivalProfile, empty, fold_arrival, merge, pane
-from detectors.arrival_codec import decode, encode
+from detectors.concept.arrival import ArrivalProfile, empty, fold_arrival, merge, pane
+from detectors.concept.arrival_codec import decode, encode
 
 T0 = 1_767_571_200_000
 LOSSES = st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0, 1))

@@ -8,18 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from detectors.attribution import Attribution, attribute, attribute_losses
-from detectors.attribution_cause import ClassTables
-from detectors.attribution_segments import segments
-from detectors.attribution_split import Losses, split
-from detectors.attribution_words import attribution_detail, attribution_sentences
-from detectors.coarse_words import values_of
+from detectors.attribution.attribute import Attribution, attribute, attribute_losses
+from detectors.attribution.cause import ClassTables
+from detectors.attribution.segments import segments
+from detectors.attribution.split import Losses, split
+from detectors.attribution.words import attribution_detail, attribution_sentences
 from detectors.columns import CategoryColumn, NumericColumn
-from detectors.grouping import psi
-from detectors.performance_features import CoarseFeature
-from detectors.performance_layout import codes_of, performance_layout
-from detectors.performance_profile import empty, fold_labelled, fold_predicted, merge
-from detectors.scored import NO_CLASS, LabelledRows, PredictedRows
+from detectors.drift.grouping import psi
+from detectors.performance.coarse_words import values_of
+from detectors.performance.features import CoarseFeature
+from detectors.performance.layout import codes_of, performance_layout
+from detectors.performance.profile import empty, fold_labelled, fold_predicted, merge
+from detectors.performance.scored import NO_CLASS, LabelledRows, PredictedRows
 
 FEATURES = 6
 EDGES = np.array([-1.4, -1.0, -0.7, -0.4, -0.2, 0.0, 0.2, 0.4, 0.7, 1.0, 1.4])

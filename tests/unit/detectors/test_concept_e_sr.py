@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from detectors import concept_e_sr
-from detectors.concept import DETECTORS, ArrivalPane, detector
-from detectors.concept_baseline import Baseline, baseline_of, clopper_pearson, empirical_bernstein
-from detectors.concept_e_sr import ESr, ESrState, log_growth
+from detectors.concept import e_sr as concept_e_sr
+from detectors.concept.baseline import Baseline, baseline_of, clopper_pearson, empirical_bernstein
+from detectors.concept.e_sr import ESr, ESrState, log_growth
+from detectors.concept.registry import DETECTORS, ArrivalPane, detector
 
 HOUR = 3_600_000
 MONDAY = 1_767_571_200_000  # 2026-01-05T00:00Z

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from detectors.concept import ArrivalPane, Baseline, detector
-from detectors.concept_judge import judge_concept, mean_interval
+from detectors.concept.judge import judge_concept, mean_interval
+from detectors.concept.registry import ArrivalPane, Baseline, detector
 from detectors.finding import Severity, State
 
 HOUR = 3_600_000

@@ -11,11 +11,11 @@ from river.drift import ADWIN
 from river.drift import PageHinkley as RiverPageHinkley
 from river.drift.binary import DDM
 
-from detectors.concept import ArrivalPane, detector, needs_sequence
-from detectors.concept_adwin import Adwin
-from detectors.concept_baseline import baseline_of
-from detectors.concept_ddm import Ddm
-from detectors.concept_page_hinkley import PageHinkley
+from detectors.concept.adwin import Adwin
+from detectors.concept.baseline import baseline_of
+from detectors.concept.ddm import Ddm
+from detectors.concept.page_hinkley import PageHinkley
+from detectors.concept.registry import ArrivalPane, detector, needs_sequence
 
 HOUR = 3_600_000
 BASELINE = baseline_of(labels=5000, loss_sum=1000.0, loss_squared=1000.0, zero_one=True)

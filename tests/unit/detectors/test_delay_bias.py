@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from detectors.delay_bias import EFFECT, LEVEL, delay_tells
+from detectors.performance.delay_bias import EFFECT, LEVEL, delay_tells
 
 
 def by_delay(rng: np.random.Generator, rows: int, rates: list[float]) -> tuple[np.ndarray, np.ndarray]:

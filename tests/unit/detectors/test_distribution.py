@@ -8,7 +8,7 @@ from detectors.columns import CategoryColumn, NumericColumn
 from detectors.finding import Monitor, Severity, State
 from detectors.judge import Policy, judge_distribution, judge_distributions
 from detectors.profile import empty, fold
-from detectors.reference import ReferenceSettings, ReferenceTable, build_reference
+from detectors.reference.build import ReferenceSettings, ReferenceTable, build_reference
 
 ROWS = 12_000
 

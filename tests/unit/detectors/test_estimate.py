@@ -8,15 +8,22 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from detectors.estimate import FEWEST_ROWS, Estimator, decode_estimator, encode_estimator, estimate, fit_estimator
-from detectors.estimate_cells import Table, row_hits, row_places, shape_of, tally_cells, tied_bins, window_table
-from detectors.estimate_interval import scatter_of
-from detectors.estimate_values import BINARY_NAMES, MULTICLASS_NAMES, figures
-from detectors.metrics import metrics
-from detectors.performance_fold import bins_of_scores
-from detectors.performance_layout import PerformanceLayout
-from detectors.performance_profile import Sample, fold_predicted, merge
-from detectors.scored import NO_CLASS, LabelledRows
+from detectors.estimate.cells import Table, row_hits, row_places, shape_of, tally_cells, tied_bins, window_table
+from detectors.estimate.estimate import (
+    FEWEST_ROWS,
+    Estimator,
+    decode_estimator,
+    encode_estimator,
+    estimate,
+    fit_estimator,
+)
+from detectors.estimate.interval import scatter_of
+from detectors.estimate.values import BINARY_NAMES, MULTICLASS_NAMES, figures
+from detectors.metrics.registry import metrics
+from detectors.performance.fold import bins_of_scores
+from detectors.performance.layout import PerformanceLayout
+from detectors.performance.profile import Sample, fold_predicted, merge
+from detectors.performance.scored import NO_CLASS, LabelledRows
 from parts import estimated as cases
 
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 
-from detectors.estimate_calibration import blend, calibrate, isotonic, rates, recalibrate
-from detectors.estimate_reweighted import PSEUDO_ROWS, effective_rows, rake, reweight, sample_places
-from detectors.estimate_types import SCORE_GROUPS, ReferenceSample
+from detectors.estimate.calibration import blend, calibrate, isotonic, rates, recalibrate
+from detectors.estimate.reweighted import PSEUDO_ROWS, effective_rows, rake, reweight, sample_places
+from detectors.estimate.types import SCORE_GROUPS, ReferenceSample
 
 GROUP_CELLS = 3 * (SCORE_GROUPS + 1)
 

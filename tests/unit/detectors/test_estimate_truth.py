@@ -9,10 +9,10 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from detectors import estimate_truth
-from detectors.estimate import fit_estimator
-from detectors.estimate_truth import ALARM, Cells, TruthState, truth_check, window_evidence
-from detectors.performance_profile import fold_predicted
+from detectors.estimate import truth as estimate_truth
+from detectors.estimate.estimate import fit_estimator
+from detectors.estimate.truth import ALARM, Cells, TruthState, truth_check, window_evidence
+from detectors.performance.profile import fold_predicted
 from parts import estimated as cases
 
 

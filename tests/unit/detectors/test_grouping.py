@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detectors.bins import category_bins, numeric_bins
-from detectors.grouping import grouped, grouping, psi
+from detectors.drift.grouping import grouped, grouping, psi
 from detectors.layout import Layout, SubjectBins
 
 COUNTS = st.lists(st.integers(0, 50), min_size=1, max_size=90).map(lambda c: np.array(c, np.int64))

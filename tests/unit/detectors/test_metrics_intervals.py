@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from detectors.metrics import METRICS, metrics
-from detectors.performance_layout import performance_layout
+from detectors.metrics.registry import METRICS, metrics
+from detectors.performance.layout import performance_layout
 from parts.scored_rows import BinaryCells, predicted, profile_of
 
 CELLS = {

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from detectors.metrics import BETTER, METRICS, metrics, reliability_curve
-from detectors.performance_layout import performance_layout
-from detectors.performance_profile import empty
+from detectors.metrics.registry import BETTER, METRICS, metrics, reliability_curve
+from detectors.performance.layout import performance_layout
+from detectors.performance.profile import empty
 from parts.scored_rows import BinaryCells, predicted, profile_of
 
 

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from detectors import performance
 from detectors.finding import Monitor, Severity, State
-from detectors.measured import Measured
-from detectors.metrics import METRICS, metrics
-from detectors.performance import PerformancePolicy, judge_estimated, judge_performance
-from detectors.performance_evidence import Comparison, evidence
-from detectors.performance_layout import performance_layout
-from detectors.performance_profile import empty
+from detectors.metrics.measured import Measured
+from detectors.metrics.registry import METRICS, metrics
+from detectors.performance import judge as performance
+from detectors.performance.evidence import Comparison, evidence
+from detectors.performance.judge import PerformancePolicy, judge_estimated, judge_performance
+from detectors.performance.layout import performance_layout
+from detectors.performance.profile import empty
 from detectors.sentences import sentence
 from parts.scored_rows import BinaryCells, predicted, profile_of
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors.columns import NumericColumn
-from detectors.performance_codec import counts, decode, encode
-from detectors.performance_layout import PerformanceLayout, performance_layout
-from detectors.performance_profile import (
+from detectors.performance.codec import counts, decode, encode
+from detectors.performance.layout import PerformanceLayout, performance_layout
+from detectors.performance.profile import (
     SAMPLE_ROWS,
     PerformanceProfile,
     Sample,
@@ -21,7 +21,7 @@ from detectors.performance_profile import (
     fold_predicted,
     merge,
 )
-from detectors.scored import NO_CLASS, LabelledRows, PredictedRows
+from detectors.performance.scored import NO_CLASS, LabelledRows, PredictedRows
 
 REFERENCE = np.random.default_rng(3).random(900)
 FEATURES = {name: NumericColumn(REFERENCE) for name in ("a", "b", "c")}

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from detectors.bins import SCORE_BINS, NumericBins, bin_of, numeric_bins
 from detectors.columns import ABSENT, INVALID, NAN, CategoryColumn, NumericColumn, Status, category_text
-from detectors.performance_features import coarse_feature
-from detectors.performance_layout import (
+from detectors.performance.features import coarse_feature
+from detectors.performance.layout import (
     CODES,
     CoarseFeature,
     PerformanceLayout,
@@ -22,10 +22,10 @@ from detectors.performance_layout import (
     encode_layout,
     performance_layout,
 )
-from detectors.performance_layout import INVALID as INVALID_CODE
-from detectors.performance_layout import MISSING as MISSING_CODE
-from detectors.performance_layout import OTHER as OTHER_CODE
-from detectors.performance_slots import SUMS
+from detectors.performance.layout import INVALID as INVALID_CODE
+from detectors.performance.layout import MISSING as MISSING_CODE
+from detectors.performance.layout import OTHER as OTHER_CODE
+from detectors.performance.slots import SUMS
 
 RNG = np.random.default_rng(5)
 FEATURES = {

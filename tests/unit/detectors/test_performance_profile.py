@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors.bins import NumericBins, numeric_bins
-from detectors.performance_codec import encode
-from detectors.performance_layout import CoarseFeature, PerformanceLayout, delay_edges_seconds, performance_layout
-from detectors.performance_profile import (
+from detectors.performance.codec import encode
+from detectors.performance.layout import CoarseFeature, PerformanceLayout, delay_edges_seconds, performance_layout
+from detectors.performance.profile import (
     SAMPLE_ROWS,
     PerformanceProfile,
     empty,
@@ -24,9 +24,9 @@ from detectors.performance_profile import (
     fold_predicted,
     merge,
 )
-from detectors.performance_slots import MASS_SCALE, SUM_SCALE, SUMS, VALUE_SQUARED_SCALE
-from detectors.performance_sums import SLICE_ROWS, fixed_weights, natural_log, tally
-from detectors.scored import NO_CLASS, LabelledRows, PredictedRows
+from detectors.performance.scored import NO_CLASS, LabelledRows, PredictedRows
+from detectors.performance.slots import MASS_SCALE, SUM_SCALE, SUMS, VALUE_SQUARED_SCALE
+from detectors.performance.sums import SLICE_ROWS, fixed_weights, natural_log, tally
 
 FEATURES = tuple(CoarseFeature(name=name, kind="numeric", edges=np.arange(12.0)) for name in ("a", "b", "c"))
 

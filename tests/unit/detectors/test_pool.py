@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from detectors.drift.pool import judge_pool, length
 from detectors.finding import State
-from detectors.pool import judge_pool, length
 from detectors.sentences import sentence
 
 HOUR = 3_600_000

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from detectors import quality
 from detectors.columns import ABSENT, INVALID, CategoryColumn, NumericColumn, Status
+from detectors.drift import quality
 from detectors.finding import Severity, State
 from detectors.judge import Policy, judge_quality
 from detectors.profile import empty, fold
-from detectors.reference import ReferenceSettings, ReferenceTable, build_reference
+from detectors.reference.build import ReferenceSettings, ReferenceTable, build_reference
 
 ROWS = 20_000
 

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 from detectors.columns import CategoryColumn, Column, NumericColumn
-from detectors.dispersion import block_bounds
-from detectors.grouping import psi
+from detectors.drift.grouping import psi
 from detectors.profile import encode, fold
-from detectors.reference import (
+from detectors.reference.build import (
     Reference,
     ReferenceRefused,
     ReferenceSettings,
@@ -24,6 +23,7 @@ from detectors.reference import (
     encode_reference,
     reference_hash,
 )
+from detectors.reference.dispersion import block_bounds
 
 BINARY = ReferenceSettings(task="binary", positive_label="leave", order="time")
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from detectors import resemblance
-from detectors.grouping import psi
-from detectors.resemblance import Sample
+from detectors.drift import resemblance
+from detectors.drift.grouping import psi
+from detectors.drift.resemblance import Sample
 
 
 def shares(counts):

@@ -7,12 +7,12 @@ import pytest
 
 from detectors.columns import CategoryColumn, NumericColumn
 from detectors.finding import Severity, State
-from detectors.label_coverage import Covered, coverage, covered_at, delay_quantile, seconds_until
-from detectors.performance_layout import codes_of, performance_layout
-from detectors.performance_profile import empty, fold_labelled, fold_predicted, merge
+from detectors.performance.label_coverage import Covered, coverage, covered_at, delay_quantile, seconds_until
+from detectors.performance.layout import codes_of, performance_layout
+from detectors.performance.profile import empty, fold_labelled, fold_predicted, merge
+from detectors.performance.scored import NO_CLASS, LabelledRows, PredictedRows
+from detectors.performance.selective import decided_rows, reweighted, selective_labels
 from detectors.policy import Policy
-from detectors.scored import NO_CLASS, LabelledRows, PredictedRows
-from detectors.selective import decided_rows, reweighted, selective_labels
 from detectors.sentences import sentence
 
 FEATURES = 6

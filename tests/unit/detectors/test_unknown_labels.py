@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from detectors.finding import Severity, State
-from detectors.performance_layout import PerformanceLayout, performance_layout
-from detectors.performance_profile import PerformanceProfile, empty
+from detectors.performance.layout import PerformanceLayout, performance_layout
+from detectors.performance.profile import PerformanceProfile, empty
+from detectors.performance.unknown_labels import unknown_labels
 from detectors.sentences import sentence
-from detectors.unknown_labels import unknown_labels
 
 
 def counted(known: int, strange: int) -> tuple[PerformanceLayout, PerformanceProfile]:

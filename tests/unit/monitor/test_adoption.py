@@ -10,7 +10,7 @@ import pytest
 
 from monitor.adoption import adopt, ensure_references, file_sha256, notes
 from monitor.config import Config
-from monitor.config_load import load_config
+from monitor.config.load import load_config
 from monitor.errors import UserError
 from monitor.store import FROM_THE_BEGINNING_MS, ReferenceRow, Store
 from parts.world import T0, write_reference

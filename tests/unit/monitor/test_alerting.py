@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from alerts.routing import LOG
-from monitor.alerting import ALERTS_A_MESSAGE, TARGET
+from monitor.closing.alerting import ALERTS_A_MESSAGE, TARGET
 from monitor.show import show_retraining
 from monitor.store import OutboxRow
 from parts.world import CONFIG, World, hour_of_events
@@ -131,7 +131,7 @@ def test_alerts_of_one_turn_are_one_message(make: Make) -> None:
 
 def test_a_message_holds_a_limited_number_of_alerts(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ALERTS_A_MESSAGE >= 10
-    monkeypatch.setattr("monitor.alerting.ALERTS_A_MESSAGE", 1)
+    monkeypatch.setattr("monitor.closing.alerting.ALERTS_A_MESSAGE", 1)
     world = make()
     world.live([0], rows=240, shift=1.2, nulls=60)
     counts = [len(json.loads(row.body)["data"]["alerts"]) for row in outbox(world) if row.receiver == LOG]

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 import monitor.replay
-from monitor.close import Closer
+from monitor.closing.closer import Closer
 from monitor.commands import compact, objects
-from monitor.config_load import load_config
+from monitor.config.load import load_config
 from monitor.errors import TransientError, UserError
 from monitor.replay import replay
 from monitor.store import Store, WindowRow
@@ -130,7 +130,7 @@ def test_a_closer_that_dies_is_no_end_of_input(
 
 SCRIPT = """
 import multiprocessing, os, signal
-from monitor.close_beside import closing_beside
+from monitor.closing.beside import closing_beside
 with closing_beside(None, None, None, print):
     print(multiprocessing.active_children()[0].pid, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors.columns import ABSENT, INVALID, NAN, CategoryColumn, NumericColumn, Status
-from monitor.codec import Codec, EventSchema, FeatureSchema, Limits, label_number, long_text_hash
-from monitor.events import Reason
-from monitor.labels import normalise_label
+from monitor.decoding.codec import Codec, EventSchema, FeatureSchema, Limits, label_number, long_text_hash
+from monitor.decoding.events import Reason
+from monitor.decoding.labels import normalise_label
 
 T = 1_795_420_800_000  # 2026-11-23T08:00:00Z
 CHURN = EventSchema(

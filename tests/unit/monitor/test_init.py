@@ -9,7 +9,7 @@ import pytest
 from monitor.config import load_config
 from monitor.errors import UserError
 from monitor.init_config import propose
-from monitor.tables import load_reference_table
+from monitor.tables.load import load_reference_table
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from detectors.columns import CategoryColumn, NumericColumn
 from detectors.profile import encode, merge
-from detectors.reference import ReferenceSettings, ReferenceTable, build_reference, encode_reference
+from detectors.reference.build import ReferenceSettings, ReferenceTable, build_reference, encode_reference
 from monitor import intake as module
 from monitor.clocks import Clock
-from monitor.config_types import Model
+from monitor.config.types import Model
 from monitor.intake import Harvest, Intake
 from monitor.ports import PartitionId, RecordChunk
 from monitor.references import ReferenceBook

@@ -15,16 +15,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from detectors import arrival_codec, performance_codec
 from detectors.columns import CategoryColumn, NumericColumn
-from detectors.performance_layout import codes_of
-from detectors.performance_profile import PerformanceProfile
-from detectors.performance_reference import NO_SEGMENT, OTHER_SEGMENT
-from detectors.reference import ReferenceSettings, ReferenceTable, build_reference, encode_reference
-from detectors.scored import NO_CLASS
-from monitor.events import OutcomeBatch
-from monitor.joining import MERGES, Joined, Joining
-from monitor.outcomes import Contributions, LayoutKey, PairChanges, PredictionChanges, PredictionRows, join_keys
+from detectors.concept import arrival_codec
+from detectors.performance import codec as performance_codec
+from detectors.performance.layout import codes_of
+from detectors.performance.profile import PerformanceProfile
+from detectors.performance.reference import NO_SEGMENT, OTHER_SEGMENT
+from detectors.performance.scored import NO_CLASS
+from detectors.reference.build import ReferenceSettings, ReferenceTable, build_reference, encode_reference
+from monitor.decoding.events import OutcomeBatch
+from monitor.joining.contributions import MERGES, Joined, Joining
+from monitor.joining.outcomes import Contributions, LayoutKey, PairChanges, PredictionChanges, PredictionRows, join_keys
 from monitor.references import ReferenceBook
 from monitor.store import PerformanceDelta, PerformanceKey, ReferenceRow, Store
 from parts.judged_windows import EU, NO, US, YES, Rows, drawn, known, reference

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from detectors.label_coverage import HISTORY
-from monitor.ledger import ERRORS_KEPT, Ledger, estimator_of, settled
+from detectors.performance.label_coverage import HISTORY
+from monitor.closing.ledger import ERRORS_KEPT, Ledger, estimator_of, settled
 from parts.judged_windows import drawn, known, window
 
 HOUR = 3_600_000

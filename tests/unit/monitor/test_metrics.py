@@ -128,7 +128,7 @@ def test_the_budget_keeps_the_most_severe_and_counts_the_rest():
     assert got["exported_series",] == len(got)
 
 
-def test_the_process_budget_holds_over_models_and_spares_the_severe_one():
+def test_the_process_budget_holds_over_models_spares_the_severe_one_and_is_fair_to_the_rest():
     models = [f"m{i}" for i in range(8)]
     windows = [window(*[finding(f"f{i}") for i in range(600)], model=model) for model in models]
     windows[7] = window(
@@ -136,8 +136,10 @@ def test_the_process_budget_holds_over_models_and_spares_the_severe_one():
     )
     got = shown(*windows, models=models)
     assert got["exported_series",] <= 10_000
-    assert got["exported_series_suppressed", "m7"] == got["exported_series_suppressed", "m0"] == 0
-    assert sum(value for key, value in got.items() if key[0] == "exported_series_suppressed") > 0
+    suppressed = [got["exported_series_suppressed", model] for model in models]
+    assert suppressed[7] == 0
+    assert min(suppressed[:7]) > 0
+    assert max(suppressed[:7]) - min(suppressed[:7]) <= 3  # quiet ones share what is left
 
 
 def test_of_equal_severity_the_larger_excess_is_shown():
@@ -324,7 +326,7 @@ def test_a_gauge_of_a_partition_that_went_away_is_forgotten():
 
 
 def test_a_stored_checkpoint_is_told_by_model_and_reason():
-    from monitor.events import Reason
+    from monitor.decoding.events import Reason
     from monitor.intake import Harvest, Quarantined
     from monitor.ports import PartitionId
 

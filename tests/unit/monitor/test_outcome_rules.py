@@ -12,11 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor import outcome_rules as rules
-from monitor.outcome_columns import submission
-from monitor.outcome_rules import Outcome, RowState
-from monitor.outcome_settle import settle
-from monitor.outcomes import (
+from monitor.joining import rules
+from monitor.joining.columns import submission
+from monitor.joining.outcomes import (
     JoinBatch,
     JoinCounts,
     LayoutKey,
@@ -26,6 +24,8 @@ from monitor.outcomes import (
     record_dtype,
     records_of,
 )
+from monitor.joining.rules import Outcome, RowState
+from monitor.joining.settle import settle
 from parts.outcomes import DTYPES, Event, batch, changed_rows, events, parts, recount
 
 LAYOUTS = {

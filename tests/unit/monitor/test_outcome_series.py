@@ -150,7 +150,7 @@ def test_the_headline_of_a_quiet_model_is_shown_before_its_features():
 
 
 def test_what_the_join_did_is_counted():
-    from monitor.outcomes import JoinCounts
+    from monitor.joining.outcomes import JoinCounts
     from monitor.store import ExpiredRows, JoinSize
 
     telemetry = t.Telemetry()

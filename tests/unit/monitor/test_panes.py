@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.panes import PaneCount, Run, correction_horizon_ms, pane_start, pooled_runs
+from monitor.closing.panes import PaneCount, Run, correction_horizon_ms, pane_start, pooled_runs
 
 HOUR = 3_600_000
 

@@ -9,11 +9,11 @@ import pytest
 
 from detectors.finding import Finding, Severity, State
 from detectors.limits import limit_of
-from detectors.metrics import METRICS
-from detectors.performance import PerformancePolicy
-from detectors.performance_profile import PerformanceProfile
-from monitor.ledger import Ledger, estimator_of
-from monitor.performance_windows import Judge, Moment, Rules
+from detectors.metrics.registry import METRICS
+from detectors.performance.judge import PerformancePolicy
+from detectors.performance.profile import PerformanceProfile
+from monitor.closing.ledger import Ledger, estimator_of
+from monitor.closing.performance_windows import Judge, Moment, Rules
 from parts.judged_windows import EU, US, Rows, drawn, known, window
 
 RULES = Rules(policy=PerformancePolicy())

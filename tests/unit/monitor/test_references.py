@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from detectors.columns import CategoryColumn, NumericColumn
-from detectors.reference import Reference, ReferenceSettings, ReferenceTable, build_reference, encode_reference
-from monitor.config_types import Model
+from detectors.reference.build import Reference, ReferenceSettings, ReferenceTable, build_reference, encode_reference
+from monitor.config.types import Model
+from monitor.decoding.event_schema import FeatureSchema
 from monitor.errors import UserError
-from monitor.event_schema import FeatureSchema
 from monitor.references import ReferenceBook
 from monitor.store import FROM_THE_BEGINNING_MS, ReferenceRow
 

@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from detectors.columns import CategoryColumn, Marker, NumericColumn, category_text
-from monitor.codec import Codec
 from monitor.config import Columns, Model
+from monitor.decoding.codec import Codec
+from monitor.decoding.event_schema import EventSchema, FeatureSchema
 from monitor.errors import UserError
-from monitor.event_schema import EventSchema, FeatureSchema
-from monitor.table_events import table_events
-from monitor.tables import load_reference_table
+from monitor.tables.events import table_events
+from monitor.tables.load import load_reference_table
 
 BINARY = {"task": "binary", "positive_label": "leave"}
 

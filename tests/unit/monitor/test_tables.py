@@ -11,13 +11,13 @@ import pyarrow.csv
 import pytest
 
 from detectors.columns import INVALID, NAN, CategoryColumn, NumericColumn, Status
-from detectors.reference import build_reference
+from detectors.reference.build import build_reference
 from monitor.config import Model
+from monitor.decoding.labels import normalise_label
 from monitor.errors import UserError
-from monitor.labels import normalise_label
-from monitor.table_columns import category_column, cells, kind_of, numeric_column, times_ms
-from monitor.table_files import read_table
-from monitor.tables import load_reference_table
+from monitor.tables.columns import category_column, cells, kind_of, numeric_column, times_ms
+from monitor.tables.files import read_table
+from monitor.tables.load import load_reference_table
 
 
 def column(values, kind=None):

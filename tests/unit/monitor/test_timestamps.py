@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.timestamps import LATEST_MS, BadTimestampError, parse_time, parse_times
+from monitor.decoding.timestamps import LATEST_MS, BadTimestampError, parse_time, parse_times
 
 T = 1_795_420_800_000  # 2026-11-23T08:00:00Z
 

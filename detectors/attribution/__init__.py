@@ -1,0 +1,1 @@
+"""Why did performance fall? Start with `attribute`."""

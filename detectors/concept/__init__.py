@@ -1,0 +1,1 @@
+"""Has the relation between data and outcome changed? One file a detector. Start with `registry`."""

@@ -1,0 +1,1 @@
+"""References: what windows are compared with. Start with `build`."""

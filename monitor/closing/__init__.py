@@ -1,0 +1,1 @@
+"""Panes become windows, verdicts and alert transitions. Start with `closer`."""

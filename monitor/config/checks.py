@@ -1,0 +1,123 @@
+"""What one part of a configuration says about another: names that must exist, files that must be there.
+
+Looks at the raw document, so that it also works where other parts are wrong, and in the same pass.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from alerts.addresses import is_public
+from monitor.config.yaml import Document, Problem
+from monitor.config.yaml import Path as KeyPath
+
+
+def check_references(document: Document) -> Iterator[Problem]:
+    """A problem for every name and file that is not there. Values of a wrong type are left to the types."""
+    data = document.data
+    yield from _missing_files(document)
+    yield from _closed_addresses(document)
+    receivers = _mapping(data.get("receivers"))
+    for name in _mapping(data.get("retraining_targets")):
+        if name in receivers:
+            place = ("retraining_targets", name)
+            yield Problem(document.mark(place, key=True), place, "is the name of a receiver too", "choose another name")
+    yield from _own_fallbacks(document)
+    named = (
+        ("receiver", "receivers", _route_receivers(data)),
+        ("receiver", "receivers", _fallbacks(data)),
+        ("retraining target", "retraining_targets", _targets(data)),
+        ("model", "models", _source_models(data)),
+        ("model", "models", _tombstone_models(data)),
+    )
+    for what, where, uses in named:
+        known = sorted(_mapping(data.get(where)))
+        for path, name in uses:
+            if isinstance(name, str) and name not in known:
+                yield Problem(document.mark(path), path, f"unknown {what} {name}", _advice(name, known, where))
+
+
+def _advice(name: str, known: list[str], where: str) -> str:
+    if close := difflib.get_close_matches(name, known, n=1, cutoff=0.6):
+        return f"did you mean {close[0]}?"
+    return f"{where} has {', '.join(known[:10])}" if known else f"add it under {where}"
+
+
+def _missing_files(document: Document) -> Iterator[Problem]:
+    for name, model in _mapping(document.data.get("models")).items():
+        path = ("models", name, "reference", "path")
+        file = _mapping(_mapping(model).get("reference")).get("path")
+        if isinstance(file, str) and file and not Path(file).is_file():
+            yield Problem(
+                document.mark(path), path, f"no such file: {file}", "paths are relative to the file that names them"
+            )
+
+
+def _route_receivers(data: dict[str, Any]) -> Iterator[tuple[KeyPath, Any]]:
+    routes = data.get("routes")
+    for i, route in enumerate(routes if isinstance(routes, tuple) else ()):
+        yield ("routes", i, "receiver"), _mapping(route).get("receiver")
+
+
+def _fallbacks(data: dict[str, Any]) -> Iterator[tuple[KeyPath, Any]]:
+    for name, receiver in _mapping(data.get("receivers")).items():
+        yield ("receivers", name, "fallback"), _mapping(receiver).get("fallback")
+
+
+def _own_fallbacks(document: Document) -> Iterator[Problem]:
+    for path, name in _fallbacks(document.data):
+        if name == path[1]:
+            yield Problem(document.mark(path), path, "is the receiver itself", "name another one")
+
+
+def _closed_addresses(document: Document) -> Iterator[Problem]:
+    """Targets that `egress.deny_private` closes as they are written; what a name leads to is seen when it is used."""
+    data = document.data
+    if _mapping(data.get("egress")).get("deny_private") is not True:
+        return
+    for path, host in _hosts(data):
+        try:
+            closed = host == "localhost" or not is_public(host)
+        except ValueError:  # a name
+            closed = False
+        if closed:
+            yield Problem(document.mark(path), path, f"{host} is private, which egress.deny_private closes")
+
+
+def _hosts(data: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
+    entries = [(w, n, e) for w in ("receivers", "retraining_targets") for n, e in _mapping(data.get(w)).items()]
+    for where, name, entry in entries:
+        for kind, settings in _mapping(entry).items():
+            urls = _mapping(settings).get("urls")
+            listed = [(("urls", i), url) for i, url in enumerate(urls)] if isinstance(urls, tuple) else []
+            for key, url in [(("url",), _mapping(settings).get("url")), *listed]:
+                if isinstance(url, str) and "://" in url:
+                    with contextlib.suppress(ValueError):
+                        yield (where, name, kind, *key), urlsplit(url).hostname or ""
+            if isinstance(host := _mapping(settings).get("host"), str):
+                yield (where, name, kind, "host"), host
+
+
+def _targets(data: dict[str, Any]) -> Iterator[tuple[KeyPath, Any]]:
+    for name, model in _mapping(data.get("models")).items():
+        yield ("models", name, "retraining", "target"), _mapping(_mapping(model).get("retraining")).get("target")
+
+
+def _source_models(data: dict[str, Any]) -> Iterator[tuple[KeyPath, Any]]:
+    for name, source in _mapping(data.get("sources")).items():
+        yield ("sources", name, "file", "model"), _mapping(_mapping(source).get("file")).get("model")
+
+
+def _tombstone_models(data: dict[str, Any]) -> Iterator[tuple[KeyPath, Any]]:
+    for name, source in _mapping(data.get("sources")).items():
+        kafka = _mapping(_mapping(source).get("kafka"))
+        yield ("sources", name, "kafka", "tombstone", "model"), _mapping(kafka.get("tombstone")).get("model")
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

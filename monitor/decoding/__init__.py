@@ -1,0 +1,1 @@
+"""Record bytes become columns. Start with `codec`."""

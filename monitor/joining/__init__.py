@@ -1,0 +1,1 @@
+"""Predictions meet their outcomes. Start with `outcomes`, then `rules`."""

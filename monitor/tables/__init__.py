@@ -1,0 +1,1 @@
+"""Tables as references and as sources. Start with `load`."""
