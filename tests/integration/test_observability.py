@@ -40,7 +40,7 @@ MANY_CHOICE = {
     "performance": {"var-model": LOUD, "var-metric": "accuracy"},
 }
 MANY_SECONDS = 5  # between two scrapes
-FASTER = 300  # rules hurry as the demo does: a simulated day in about a second
+FASTER = 300  # rules hurry as the demo does: a simulated day in about a second, a fault of hours in a fraction of one
 Json = Any
 
 
@@ -79,7 +79,11 @@ def scene(folder: Path) -> Iterator[Scene]:
     try:
         alertmanager = Alertmanager(folder / "alertmanager", hook.url)
         prometheus = Prometheus(
-            folder / "prometheus", {"driftline": [f"127.0.0.1:{port}"]}, alertmanager.address, faster=FASTER
+            folder / "prometheus",
+            {"driftline": [f"127.0.0.1:{port}"]},
+            alertmanager.address,
+            faster=FASTER,
+            seconds=0.2,
         )
     except UnavailableError as reason:
         hook.close()

@@ -130,16 +130,16 @@ class Prometheus(Server):
         targets: Mapping[str, Sequence[str]],
         alertmanager: str = "",
         faster: int = 1,
-        seconds: int = SCRAPE_SECONDS,
+        seconds: float = SCRAPE_SECONDS,
     ) -> None:
         binary = program("prometheus", "prometheus")
         folder.mkdir(parents=True, exist_ok=True)
         for path in (GRAFANA / "rules").glob("*.yaml"):
             (folder / path.name).write_text(hurried(path.read_text(), faster))
-        every = f"{seconds}s"
+        every = f"{int(1000 * seconds)}ms"
         jobs = [{"job_name": job, "static_configs": [{"targets": list(found)}]} for job, found in targets.items()]
         config: Json = {
-            "global": {"scrape_interval": every, "scrape_timeout": every, "evaluation_interval": every},
+            "global": {"scrape_interval": every, "scrape_timeout": every, "evaluation_interval": "1s"},
             "rule_files": ["alerts.yaml", "recording.yaml"],
             "scrape_configs": jobs,
         }
@@ -149,6 +149,9 @@ class Prometheus(Server):
         self.address = f"127.0.0.1:{free_port()}"
         self.url = f"http://{self.address}"
         words = ["--config.file=prometheus.yml", "--storage.tsdb.path=data", f"--web.listen-address={self.address}"]
+        words.append(
+            "--rules.alert.resend-delay=2s"
+        )  # what was sent before Alertmanager was known is lost, and sent again
         super().__init__("prometheus", folder, [binary, *words])
         self.wait(f"{self.url}/-/ready")
 
