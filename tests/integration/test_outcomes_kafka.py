@@ -6,6 +6,7 @@ DRIFTLINE_PAIRS (30,000) is how many, DRIFTLINE_SEED (1) makes another case of t
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import signal
@@ -29,6 +30,7 @@ from tests.parts.late_labels import (
     Line,
     Recount,
     Window,
+    agree,
     found,
     without_retracted,
 )
@@ -39,8 +41,10 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(120
 
 PAIRS = int(os.environ.get("DRIFTLINE_PAIRS", "30000"))
 SEED = int(os.environ.get("DRIFTLINE_SEED", "1"))
-SECONDS = 10 * PAIRS / 30_000  # over which the records are spread
-PATIENCE_SECONDS = 300 + SECONDS  # a machine may be busy with other things
+SECONDS = (
+    8.0  # in which two thirds of the records that are left are sent, so that some are left when the last worker dies
+)
+PATIENCE_SECONDS = 300.0  # a machine may be busy with other things
 
 
 @dataclass(frozen=True)
@@ -77,14 +81,17 @@ def digests(text: str) -> dict[Window, str]:
 
 
 class Producer:
-    """Sends the lines at an even pace, each side to its topic."""
+    """Sends the lines, each side to its topic, the slower the fewer are left."""
 
     def __init__(self, broker: Broker, where: str, lines: list[Line]) -> None:
         self._producer = KafkaProducer(bootstrap_servers=broker.address, linger_ms=20, compression_type="lz4")
-        self._where, self._lines, self._begun, self.sent = where, lines, time.monotonic(), 0
+        self._where, self._lines, self._turned, self.sent = where, lines, time.monotonic(), 0
 
     def turn(self) -> None:
-        self._send(int((time.monotonic() - self._begun) / SECONDS * len(self._lines)))
+        now = time.monotonic()
+        share = 1 - math.exp((self._turned - now) / SECONDS)
+        self._turned = now
+        self._send(self.sent + math.ceil(share * (len(self._lines) - self.sent)))
 
     def finish(self) -> None:
         self._send(len(self._lines))
@@ -96,7 +103,7 @@ class Producer:
     def _send(self, until_line: int) -> None:
         for side, key, value in self._lines[self.sent : until_line]:
             self._producer.send(f"{side}-{self._where}", value, key.encode())
-        self.sent = max(self.sent, min(until_line, len(self._lines)))
+        self.sent = until_line
 
 
 @dataclass
@@ -135,7 +142,7 @@ class Killer:
 
     def _worker(self) -> tuple[Worker, str]:
         point = self.points.pop(0) if self.points else ""
-        return self.room.start("run", failpoint=f"{point}:{self.rng.choice((1, 2))}" if point else ""), point
+        return self.room.start("run", failpoint=f"{point}:1" if point else ""), point
 
     def _draw(self) -> None:
         self._next = time.monotonic() + self.rng.uniform(1.5, 5.0)
@@ -158,11 +165,12 @@ def test_windows_of_performance_are_exact_whoever_dies(
     try:
         killer.begin(count)
         end = time.monotonic() + PATIENCE_SECONDS
-        while not killer.done or producer.sent < len(world.lines):
+        while not killer.done:
             assert time.monotonic() < end, (killer.kills, producer.sent)
             producer.turn()
             killer.turn()
             time.sleep(0.05)
+        meanwhile = producer.sent
         producer.finish()
         for worker, _ in killer.workers:
             assert worker.stop() in (0, -signal.SIGTERM)  # the latter from one that has only just begun
@@ -175,12 +183,14 @@ def test_windows_of_performance_are_exact_whoever_dies(
     answers = room.run("windows", MODEL, "--monitor", "performance", "--json").stdout
     told = found(map(json.loads, answers.splitlines()))
     assert told.keys() == world.recount.keys()
-    for window, counts in world.recount.items():
-        assert (told[window].rows, told[window].labelled) == (counts.rows, counts.labelled), window
-        assert told[window].metrics == pytest.approx(counts.metrics, rel=1e-12, abs=0), window
+    assert {
+        window: (told[window], counts) for window, counts in world.recount.items() if not agree(told[window], counts)
+    } == {}
     assert confusions(room.store) == {window: counts.confusion for window, counts in world.recount.items()}
     assert digests(answers) == world.plain
-    print(f"\n{where}: {dict(killer.kills)}; {len(world.lines):,} records, {len(told)} of {len(told)} windows equal")
+    print(
+        f"\n{where}: {dict(killer.kills)}, {meanwhile:,} of the records meanwhile; {len(world.lines):,} records, {len(told)} of {len(told)} windows equal"
+    )
 
 
 def test_the_stream_holds_all_that_is_claimed_of_it(world: World):

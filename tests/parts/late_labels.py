@@ -281,6 +281,13 @@ def found(objects: Iterable[Mapping[str, Any]]) -> dict[Window, Answer]:
     return {key: _answer(window) for key, window in newest.items()}
 
 
+def agree(answer: Answer, counts: Counts) -> bool:
+    """Whether all that is said of a window is what was counted: numbers exactly, metrics to the last digits of a float."""
+    pairs = [(answer.metrics.get(name), value) for name, value in counts.metrics.items()]
+    same = all(a == b or (a is not None and b is not None and abs(a - b) < 1e-12) for a, b in pairs)
+    return same and (answer.rows, answer.labelled) == (counts.rows, counts.labelled)
+
+
 def _answer(window: Mapping[str, Any]) -> Answer:
     realised = [f for f in window["findings"] if f["detail"].get("source") == "realised" and f["subject"] in METRICS]
     labelled = {finding["detail"]["labelled"] for finding in realised}
