@@ -7,7 +7,7 @@ BIN := .venv/bin
 help:            ## this list
 	@grep -hE '^[a-z]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
 
-demo: .venv/.installed    ## four simulated weeks of three models with known faults: incidents, then injected against found
+demo: .venv/.installed    ## four simulated weeks of four models with known faults: incidents, then injected against found
 	@$(BIN)/driftline demo
 
 stack: .venv/.installed    ## the demo with Prometheus, Alertmanager and Grafana around it, as far as they are installed
