@@ -139,7 +139,11 @@ class Prometheus(Server):
         every = f"{int(1000 * seconds)}ms"
         jobs = [{"job_name": job, "static_configs": [{"targets": list(found)}]} for job, found in targets.items()]
         config: Json = {
-            "global": {"scrape_interval": every, "scrape_timeout": every, "evaluation_interval": "1s"},
+            "global": {
+                "scrape_interval": every,
+                "scrape_timeout": every,
+                "evaluation_interval": every if seconds < 1 else "1s",
+            },
             "rule_files": ["alerts.yaml", "recording.yaml"],
             "scrape_configs": jobs,
         }
