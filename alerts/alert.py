@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from alerts.lifecycle import Severity
 
-MODEL_LEVEL = frozenset({"joint", "prediction", "performance", "concept"})
 DATA_FAULTS = frozenset({"quality", "volume"})
 
 
@@ -36,7 +35,3 @@ class Alert:
     text: str = ""
     stale: bool = False
     acknowledged: bool = False
-
-    @property
-    def is_data_fault(self) -> bool:
-        return self.monitor in DATA_FAULTS

@@ -7,12 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-_HOUR_MS = 3_600_000
-
-# A page three days late still tells what happened; a retraining a day late would run on a decision nobody stands by any
-# more.
-EXPIRY_MS: Mapping[str, int] = {"notification": 72 * _HOUR_MS, "retraining": 24 * _HOUR_MS}
-
 LONGEST_WAIT_SECONDS = 3600.0
 _TRY_AGAIN = frozenset({408, 425, 429})
 

@@ -76,7 +76,7 @@ def _ingredients(model: Model) -> tuple[object, ...]:
     """All that a reference is made of. What was inferred is told with the model's name, so models that leave it to us share nothing."""
     assert model.reference is not None
     told = model.name if model.task is None else None
-    return str(model.reference.path), settings_json(model), model.decision_threshold, told
+    return str(model.reference.path), settings_json(model), told
 
 
 def build(model: Model, path: Path | None = None) -> tuple[Path, Reference, tuple[str, ...]]:
@@ -99,11 +99,12 @@ def file_sha256(path: Path) -> str:
         raise UserError(f"{path}: {error.strerror} (is the path in models.*.reference.path right?)") from error
 
 
+_READ_BY = ("task", "positive_label", "decision_threshold", "label_map", "reference", "features", "segments")
+
+
 def settings_json(model: Model) -> str:
     """What the configuration says of how the table is read, as one canonical line: a first sign that a reference may have changed."""
-    told = model.model_dump(
-        mode="json", include={"task", "positive_label", "label_map", "reference", "features", "segments"}
-    )
+    told = model.model_dump(mode="json", include=set(_READ_BY))
     told["reference"] = {key: value for key, value in (told["reference"] or {}).items() if key != "path"}
     told["features"] = {
         name: {key: feature[key] for key in ("kind", "range")} for name, feature in told["features"].items()

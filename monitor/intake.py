@@ -301,7 +301,7 @@ class Intake:
         fields = self._fields[model]
         wanted = {feature.name for feature in reference.performance.layout.features}
         wanted |= reference.performance.segment_values.keys()
-        self.joining.predictions_of(
+        self.joining.predictions(
             layouts,
             joined.ids(rows),
             times if rows is None else times[rows],

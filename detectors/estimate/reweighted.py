@@ -40,13 +40,11 @@ def sample_places(rows: int, features: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Reweighting:
-    """`weight` (m), sum 1, and how many `effective_rows` they are worth. `scores_moved`: total variation of decisions and coarse scores between reference and window, `scores_unexplained`
-    what is left of it under the weights beyond sampling noise. `trust`, 0..1: how much of the weights' effect is used."""
+    """`weight` (m), sum 1, and how many `effective_rows` they are worth. `trust`, 0..1: how much of the weights' effect is used: less, the
+    more of the movement of decisions and scores between reference and window they leave unexplained."""
 
     weight: Floats
     effective_rows: float
-    scores_moved: float
-    scores_unexplained: float
     trust: float
 
 
@@ -67,8 +65,6 @@ def reweight(sample: ReferenceSample, feature_rows: Floats, group_rows: Floats, 
     return Reweighting(
         weight=weight,
         effective_rows=ess,
-        scores_moved=moved,
-        scores_unexplained=unexplained,
         trust=trust * _evidence(sample, weight, rates),
     )
 

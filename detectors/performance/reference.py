@@ -82,7 +82,12 @@ def performance_reference(
         return None
     keys = np.arange(table.rows, dtype=np.uint64)
     predicted = predicted_rows(
-        layout, columns, table.features, weights=None, keys=keys, decision_threshold=settings.decision_threshold
+        layout,
+        columns,
+        table.features,
+        weights=_weights(table),
+        keys=keys,
+        decision_threshold=settings.decision_threshold,
     )
     known, labelled = _labelled(layout, table.label, predicted, table.rows)
     values = _segment_values(table, settings)
@@ -141,8 +146,16 @@ def _layout(
         scores=_scores(columns, classes, table.rows) if task == "multiclass" else None,
         predicted_value=_values(columns.get("value")),
         truth=truth,
+        weight=_weights(table),
         features={name: table.features[name] for name in sorted(table.features.keys() - excluded)[:FEATURE_LIMIT]},
     )
+
+
+def _weights(table: ReferenceTable) -> NDArray[np.float64] | None:
+    """None where the table weighs no row."""
+    if table.weight is None:
+        return None
+    return np.where(np.isfinite(table.weight.values), table.weight.values, 1.0)
 
 
 def _values(column: Column | None) -> NDArray[np.float64] | None:

@@ -76,7 +76,7 @@ def build_reference(table: ReferenceTable, settings: ReferenceSettings) -> Refer
 def _check(table: ReferenceTable) -> None:
     if table.rows == 0:
         raise ReferenceRefused("the reference has no rows")
-    roles = (table.version, table.score, table.label_predicted, table.label, table.value)
+    roles = (table.version, table.score, table.label_predicted, table.label, table.value, table.weight)
     columns = [*table.features.values(), *table.scores.values(), *(role for role in roles if role is not None)]
     lengths = {len(column) for column in columns} | ({len(table.times_ms)} if table.times_ms is not None else set())
     if lengths - {table.rows}:

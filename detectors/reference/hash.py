@@ -33,7 +33,7 @@ def reference_hash(table: ReferenceTable, settings: ReferenceSettings) -> str:
 
 def settings_text(settings: ReferenceSettings) -> str:
     """Canonical JSON of the settings that enter the hash."""
-    entering = {
+    entering: dict[str, object] = {
         "task": settings.task,
         "positive_label": settings.positive_label,
         "order": settings.order,
@@ -42,6 +42,8 @@ def settings_text(settings: ReferenceSettings) -> str:
         "columns": dict(settings.columns),
         "segments": sorted(settings.segments),
     }
+    if settings.decision_threshold is not None:
+        entering["decision_threshold"] = settings.decision_threshold
     return json.dumps(entering, sort_keys=True, separators=(",", ":"))
 
 
@@ -55,6 +57,8 @@ def _parts(table: ReferenceTable, settings: ReferenceSettings) -> Iterator[bytes
         yield from _column(name, role)
     for name, role in (("label", table.label), ("value", table.value)):
         yield from _column(name, role)
+    if table.weight is not None:
+        yield from _column("weight", table.weight)
     for group, columns in (("scores", table.scores), ("features", table.features)):
         yield group.encode() + _LENGTH.pack(len(columns))
         for name in sorted(columns):

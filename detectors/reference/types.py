@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.columns import Column
+from detectors.columns import Column, NumericColumn
 from detectors.drift.grouping import TARGETS, Grouped, grouped
 from detectors.layout import Layout
 from detectors.profile import Profile
@@ -25,7 +25,8 @@ class ReferenceRefused(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceSettings:
-    """How the table was read. All but `classes` and `decision_threshold` enter the hash; neither of these may change a bin.
+    """How the table was read. All but `classes`, which follow from the table's labels, enter the hash. `decision_threshold` does where it is
+    given: how good the model was on these rows depends on it.
 
     `kinds` and `ranges` hold the configured features only; `columns` maps roles to column names (None: the role's name is freed).
     """
@@ -44,6 +45,7 @@ class ReferenceSettings:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceTable:
     """The rows of a reference as columns of equal length. `label` is what happened, `label_predicted` and `value` what the model said.
+    `weight` holds finite numbers that are not negative; a row without one counts 1.
 
     `arrays` names the array-typed columns, which are in no mapping. `times_ms` None: the table has no timestamps.
     """
@@ -56,6 +58,7 @@ class ReferenceTable:
     label_predicted: Column | None = None
     label: Column | None = None
     value: Column | None = None
+    weight: NumericColumn | None = None
     scores: Mapping[str, Column] = field(default_factory=dict)
     arrays: frozenset[str] = frozenset()
 

@@ -48,9 +48,8 @@ class Closer:
     decided: Callable[[Decision], None] = field(default=lambda decision: None)
     telemetry: Telemetry = field(default_factory=Telemetry)
     bounded: Bounded = lambda source, partition: False  # which partitions never grow: finished ones hold back no stream
-    _looked: dict[str, tuple[int | None, int | None]] = field(
-        default_factory=dict
-    )  # watermarks when outcomes were last closed
+    # Watermarks when a model's outcomes were last closed.
+    _looked: dict[str, tuple[int | None, int | None]] = field(default_factory=dict)
     _due_ms: dict[str, dict[int, int]] = field(default_factory=dict)
 
     def step(self) -> int:

@@ -24,7 +24,7 @@ from monitor.closing.alerting import Judged
 from monitor.closing.ledger import Ledger
 from monitor.closing.panes import correction_horizon_ms, pane_start
 from monitor.closing.performance import PANES_A_TURN, PerformanceTurn
-from monitor.closing.scene import Scene, put
+from monitor.closing.scene import FOREVER_MS, Scene, put
 from monitor.closing.windows import finish
 from monitor.joining.contributions import MERGES
 from monitor.store.records import PerformanceKey
@@ -101,12 +101,13 @@ class ConceptTurn:
     def _step(self, track: Track, panes: Sequence[tuple[PerformanceKey, ArrivalProfile]], *, order: Order) -> None:
         version, segment, reference = track
         watchers = self._watchers(track, order)
-        states = {}
+        states, last_ms = {}, -FOREVER_MS
         for name, watcher in watchers.items():
             stored = self.scene.tx.detector_state(version, segment, _kept(name, reference, order), panes[0][0].start_ms)
             states[name] = watcher.start() if stored is None else watcher.decode(stored[1])
-            if stored is not None:
-                self._settle(panes[0][0]._replace(start_ms=stored[0]))
+            last_ms = last_ms if stored is None else max(last_ms, stored[0])
+        if last_ms > -FOREVER_MS:
+            self._settle(panes[0][0]._replace(start_ms=last_ms))
         fair = order == "cohorts" or self._ledger(track).seen_ms is not None
         for key, profile in panes:
             pane = arrival.pane(profile, key.start_ms, key.start_ms + self.scene.size_ms)

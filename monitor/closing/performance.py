@@ -37,9 +37,8 @@ class PerformanceTurn:
 
     scene: Scene
     rules: Rules
-    due_ms: dict[
-        int, int
-    ]  # start of a pane -> the time, of labels, from which it is worth another look; the caller keeps it
+    # Start of a pane -> the time, of labels, from which it is worth another look; the caller keeps it.
+    due_ms: dict[int, int]
     judged: list[Judged] = field(default_factory=list)
     cohorts: list[tuple[PerformanceKey, PerformanceProfile]] = field(default_factory=list)  # settled in this turn
     _estimators: dict[str, Estimator | None] = field(default_factory=dict)
@@ -134,7 +133,7 @@ class PerformanceTurn:
     def _age(self, watermark_ms: int) -> bool:
         """Look again at windows that wait, though nothing came for them: that labels stay away is to be told, and what has matured is decided.
 
-        Each is looked at when it is 1, 2, 4, 8 .. windows old, and when it is mature. True: there is more to do.
+        Each is looked at 2, 4, 8 .. windows after its start, and when it is mature. True: there is more to do.
         """
         scene, size_ms = self.scene, self.scene.size_ms
         now_ms, ripe_ms = (pane_start(at, size_ms) for at in (watermark_ms, watermark_ms - scene.model.maturity_ms))

@@ -83,20 +83,6 @@ class Joining:
 
     def predictions(
         self,
-        layout: LayoutKey,
-        ids: Sequence[str],
-        times_ms: NDArray[np.int64],
-        *,
-        columns: Mapping[str, Column],
-        features: Mapping[str, Column],
-        weights: NDArray[np.float64] | None,
-    ) -> None:
-        """Predictions of one layout, as columns of equal length; `columns` and `features` as `predicted_rows` takes them."""
-        whole = {layout: np.arange(len(ids))}
-        self.predictions_of(whole, ids, times_ms, columns=columns, features=features, weights=weights)
-
-    def predictions_of(
-        self,
         layouts: Mapping[LayoutKey, NDArray[np.int64]],
         ids: Sequence[str],
         times_ms: NDArray[np.int64],
@@ -105,7 +91,10 @@ class Joining:
         features: Mapping[str, Column],
         weights: NDArray[np.float64] | None,
     ) -> None:
-        """The same of several layouts, all of one model and reference, with the places of the predictions of each."""
+        """Predictions of one model under one reference, as columns of equal length, with the places of those of each layout (version).
+
+        `columns` and `features` as `predicted_rows` takes them.
+        """
         if not layouts:
             return
         model, _, hash_ = next(iter(layouts))

@@ -89,6 +89,7 @@ def _reference_table(raw: pa.Table, roles: Roles, task: Task, model: Model, *, c
         label_predicted=None if prediction is None or regression else label_column(prediction, model.label_map),
         label=_label(roles.get(raw, "label"), model, regression=regression),
         value=None if prediction is None or not regression else _label_numbers(prediction),
+        weight=_weight(roles.get(raw, "weight"), roles, where),
         scores={
             model.label_map.get(label, label): _numbers(raw[name], name, where) for label, name in roles.scores.items()
         },
@@ -106,6 +107,18 @@ def _numbers(column: ArrowColumn, name: str, where: str) -> NumericColumn:
     if kind_of(column) != "numeric":
         raise UserError(f"{where}: column {name} should hold numbers, it holds {column.type}")
     return numeric_column(column)
+
+
+def _weight(column: ArrowColumn | None, roles: Roles, where: str) -> NumericColumn | None:
+    """As in events: a number that is not negative, or nothing, which counts 1."""
+    if column is None:
+        return None
+    weights = _numbers(column, roles.columns["weight"], where)
+    if bool((weights.values < 0).any()):
+        raise UserError(
+            f"{where}: column {roles.columns['weight']}: a weight is not negative (mend it, or set reference.columns.weight to null)"
+        )
+    return weights
 
 
 def _label(column: ArrowColumn | None, model: Model, *, regression: bool) -> Column | None:

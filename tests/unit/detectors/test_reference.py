@@ -161,16 +161,23 @@ def test_hash_sees(change: str) -> None:
         ("ranges", {"income": (0.0, 1.0)}),
         ("columns", {"score": "p"}),
         ("segments", ("country",)),
+        ("decision_threshold", 0.7),
     ],
 )
-def test_hash_sees_every_setting_that_may_change_a_bin(setting: str, value: object) -> None:
+def test_hash_sees_every_setting_that_may_change_a_count(setting: str, value: object) -> None:
     changed = dataclasses.replace(BINARY, **{setting: value})
     assert reference_hash(table(), changed) != reference_hash(table(), BINARY)
 
 
-def test_hash_does_not_see_the_others() -> None:
-    changed = dataclasses.replace(BINARY, classes=("leave", "stay"), decision_threshold=0.7)
+def test_hash_does_not_see_classes_which_the_table_itself_says() -> None:
+    changed = dataclasses.replace(BINARY, classes=("leave", "stay"))
     assert reference_hash(table(), changed) == reference_hash(table(), BINARY)
+
+
+def test_hash_sees_weights_and_a_table_without_them_has_the_hash_it_had() -> None:
+    one = dataclasses.replace(table(), weight=NumericColumn(np.full(table().rows, 1.0)))
+    two = dataclasses.replace(table(), weight=NumericColumn(np.full(table().rows, 2.0)))
+    assert len({reference_hash(t, BINARY) for t in (table(), one, two)}) == 3
 
 
 def test_hash_of_this_format_stays() -> None:

@@ -55,6 +55,10 @@ def joining(**changes: object) -> Joining:
     return Joining({"churn": rules, "bare": rules}, BOOK)
 
 
+def all_of(layout: LayoutKey, rows: Rows) -> dict[LayoutKey, np.ndarray]:
+    return {layout: np.arange(len(rows.x))}
+
+
 def ids_of(rows: Rows) -> list[str]:
     return [f"i{i}" for i in range(len(rows.x))]
 
@@ -67,7 +71,9 @@ def submitted(
     rows: Rows, times: np.ndarray, into: Joining | None = None, ids: Sequence[str] | None = None
 ) -> PredictionRows:
     into = into or joining()
-    into.predictions(LAYOUT, ids or ids_of(rows), times, columns=rows.columns(), features=rows.features(), weights=None)
+    into.predictions(
+        all_of(LAYOUT, rows), ids or ids_of(rows), times, columns=rows.columns(), features=rows.features(), weights=None
+    )
     (found,) = into.drain().predictions
     return found
 
@@ -95,7 +101,9 @@ def test_a_record_holds_what_was_said_in_coarse_codes_and_no_feature_value() -> 
     features = {"x": NumericColumn(rows.x), "region": CategoryColumn(region)}
     into = joining()
     weights = np.linspace(0.5, 2.0, 50)
-    into.predictions(LAYOUT, ids_of(rows), times_of(rows), columns=rows.columns(), features=features, weights=weights)
+    into.predictions(
+        all_of(LAYOUT, rows), ids_of(rows), times_of(rows), columns=rows.columns(), features=features, weights=weights
+    )
     (found,) = into.drain().predictions
     records = found.records
     assert (found.layout, found.keys) == (LAYOUT, join_keys("churn", ids_of(rows)))
@@ -119,7 +127,7 @@ def test_where_no_label_was_predicted_the_threshold_decides() -> None:
     into = joining(decision_threshold=0.7)
     label = CategoryColumn([YES, None] * 20)
     into.predictions(
-        LAYOUT, ids_of(rows), times_of(rows), columns={"score": NumericColumn(rows.score), "label": label}, features={}, weights=None
+        all_of(LAYOUT, rows), ids_of(rows), times_of(rows), columns={"score": NumericColumn(rows.score), "label": label}, features={}, weights=None
     )  # fmt: skip
     decision = into.drain().predictions[0].records["decision"]
     assert decision[::2].tolist() == [1] * 20
@@ -130,7 +138,12 @@ def test_without_a_threshold_there_is_no_decision() -> None:
     rows = drawn(5)
     into = joining()
     into.predictions(
-        LAYOUT, ids_of(rows), times_of(rows), columns={"score": NumericColumn(rows.score)}, features={}, weights=None
+        all_of(LAYOUT, rows),
+        ids_of(rows),
+        times_of(rows),
+        columns={"score": NumericColumn(rows.score)},
+        features={},
+        weights=None,
     )
     assert into.drain().predictions[0].records["decision"].tolist() == [NO_CLASS] * 5
 
@@ -173,7 +186,7 @@ def test_a_model_whose_reference_holds_no_labels_joins_nothing() -> None:
     assert not into.wants("stranger")
     rows = drawn(5)
     into.predictions(
-        LayoutKey("bare", "1", BARE.hash), ids_of(rows), times_of(rows), columns=rows.columns(), features={}, weights=None
+        all_of(LayoutKey("bare", "1", BARE.hash), rows), ids_of(rows), times_of(rows), columns=rows.columns(), features={}, weights=None
     )  # fmt: skip
     into.retract("bare", ["i1"], [T])
     assert into.drain() is None
@@ -348,7 +361,9 @@ def _submit(into: Joining, event: Event) -> None:
             truth=np.zeros(1, int),
         )  # fmt: skip
         layout = LAYOUT._replace(version=version)
-        into.predictions(layout, [f"i{number}"], times, columns=row.columns(), features=row.features(), weights=None)
+        into.predictions(
+            {layout: np.arange(1)}, [f"i{number}"], times, columns=row.columns(), features=row.features(), weights=None
+        )
 
 
 def _counts(kind: str, total: bytes) -> bytes:

@@ -290,6 +290,17 @@ def test_scores_of_classes_and_freed_names():
     assert settings.columns["scores.1"] == "p_b"
 
 
+def test_weights_of_a_reference_are_read_and_must_not_be_negative():
+    weights = [2.0, None, 0.5] * 100
+    table, _, _ = load_reference_table(model(**BINARY), frame().assign(weight=weights))
+    assert table.weight.values[[0, 2]].tolist() == [2.0, 0.5]
+    assert np.isnan(table.weight.values[1])
+    assert "weight" not in table.features
+    message = refused(table=frame().assign(weight=[1.0, -1.0, 1.0] * 100), **BINARY)
+    assert "column weight: a weight is not negative" in message
+    assert "reference.columns.weight to null" in message
+
+
 def test_the_label_map_brings_label_sets_together():
     data = frame().assign(label=[True, False] * 150)
     message = refused(table=data, **BINARY)
