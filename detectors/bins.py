@@ -92,6 +92,15 @@ def numeric_bins(
     return NumericBins(edges=edges, lo=float(lo), hi=float(hi), inside=inside)
 
 
+def usual_shares(count: int) -> NDArray[np.float64]:
+    """Share of the reference in each of `count` bins of `numeric_bins`, where no value is frequent; equal shares where the count is another's."""
+    for bins in (SCORE_BINS, NUMERIC_BINS):
+        levels = sorted({part / bins for part in range(1, bins)} | {part / 1000 for part in _TAILS_PER_MILLE})
+        if len(levels) + 3 == count:
+            return np.diff([0.0, 0.0, *levels, 1.0, 1.0])
+    return np.full(count, 1.0 / count)
+
+
 def category_bins(counts: Mapping[str, int], limit: int = CATEGORY_LIMIT) -> CategoryBins:
     """The dictionary of the `limit` most frequent category texts."""
     ranked = sorted(counts, key=lambda text: (-counts[text], text))

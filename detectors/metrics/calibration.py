@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import chdtr, chndtrinc, ndtri
+from scipy.special import chndtr, ndtr
 
 from detectors.metrics.intervals import UNKNOWN, Interval, positive, wilson
 from detectors.metrics.measured import ClassCounts, Detail, Floats, Measured, WeightedMean, measured, unknown
 
 GROUPS = 10  # of about equal weight, by the window's own scores
 _NORMAL_FROM = 2000.0
+_MISS = 0.05  # of intervals, both sides together
+_PRIOR_EVENTS = 1.0  # rare outcomes in a group on which the variance found there counts half
+_HALVINGS = 45
 _FEWEST_ROWS = 2  # a group's noise is unknown with one row
 
 
@@ -58,14 +62,13 @@ def ece(counts: ClassCounts) -> Measured:
     share, apart = groups.weight / groups.weight.sum(), groups.apart
     rows = np.maximum(groups.effective - 1.0, 1.0)
     raw = float(share @ (apart * apart))
-    squared = raw - float(
-        share @ (groups.variance / rows)
-    )  # without bias, but with few rare outcomes the variance is often far too small
+    squared = raw - float(share @ (groups.variance / rows))  # without bias
+    # With few rare outcomes the variance found is often far too small: what is judged must not be founded on that.
     noise = np.maximum(groups.variance, groups.expected) / rows
     chance = float(share @ noise)
     freedom = chance * chance / max(float((share * share) @ (noise * noise)), 1e-300)
     value = math.sqrt(max(squared, 0.0))
-    low, high = _ece_interval(raw, chance, freedom)
+    low, high = _ece_interval(share, apart, _shrunk(groups, rows) / rows)
     interval = UNKNOWN if low is None or high is None else (min(low, value), max(high, value))
     detail: Detail = {
         "plain": float(share @ np.abs(apart)),
@@ -77,25 +80,66 @@ def ece(counts: ClassCounts) -> Measured:
     return measured(value, interval, counts.brier.rows, float(groups.effective.sum()), detail)
 
 
-def _ece_interval(raw: float, noise: float, freedom: float) -> Interval:
-    """Of the root, from all true squares that could have given what was found: `raw` is about noise / freedom times a
-    noncentral chi-square of `freedom` degrees.
+def _shrunk(groups: _Groups, rows: Floats) -> Floats:
+    """Variance of a row in each group, between the one found and the one that right scores would have: the more rare outcomes, the more the former.
+
+    Rare outcomes are those that came or those that should have come, whichever are more: with neither, 0 was found and means little.
     """
-    if not (noise > 0.0 and freedom > 0.0):
+    events = np.maximum(groups.variance, groups.expected) * rows
+    own = events / (events + _PRIOR_EVENTS)
+    return np.asarray(own * groups.variance + (1.0 - own) * groups.expected, dtype=np.float64)
+
+
+def _ece_interval(share: Floats, apart: Floats, variance: Floats) -> Interval:
+    """Of the root, from all true squares that could have given what was found; `variance` is that of `apart`.
+
+    The sum of squares is `unit` times a noncentral chi-square and a constant: its mean and variance are right where the groups are off in the
+    proportions that were found. A true square of 0 can be missed to one side only: there all 5 % are put on that side, further up
+    half of them (as in the unified approach of Feldman and Cousins 1998), so that 95 of 100 intervals hold the truth everywhere.
+    """
+    raw, noise, spread = (
+        float(x) for x in (share @ (apart * apart), share @ variance, (share * share) @ (variance * variance))
+    )
+    unit = float((share * share * variance) @ (apart * apart)) / raw if raw > 0.0 else 0.0
+    if not (unit > 0.0 and spread > 0.0):
         return UNKNOWN
-    unit = noise / freedom
-    found = raw / unit
-    low, high = (_noncentrality(found, freedom, below) for below in (0.975, 0.025))
+    freedom = spread / (unit * unit)
+    found = (raw - noise) / unit + freedom
+    near = math.sqrt(2.0 * freedom)
+
+    def below(true: float) -> float:
+        return _MISS / 2.0 * -math.expm1(-true / near)
+
+    low = _last(lambda true: _chi_square(found, freedom, true) > 1.0 - _MISS + below(true), found)
+    high = _last(lambda true: _chi_square(found, freedom, true) >= below(true), found)
     return math.sqrt(low * unit), math.sqrt(high * unit)
 
 
-def _noncentrality(found: float, freedom: float, below: float) -> float:
-    """With which a chi-square stays at or under `found` with probability `below`; 0 where it does so less often at 0."""
-    if chdtr(freedom, found) <= below:
+def _chi_square(x: float, freedom: float, noncentrality: float) -> float:
+    """P(a noncentral chi-square is at most x); a normal one of its power where it is large (Sankaran 1963)."""
+    if x <= 0.0:
         return 0.0
-    if found > _NORMAL_FROM:  # its square root is nearly normal then
-        return max(math.sqrt(found - (freedom - 1.0) / 2.0) - float(ndtri(below)), 0.0) ** 2 - (freedom - 1.0) / 2.0
-    return float(chndtrinc(found, freedom, below))
+    mean, wide = freedom + noncentrality, freedom + 2.0 * noncentrality
+    if mean <= _NORMAL_FROM and x <= _NORMAL_FROM:
+        return float(chndtr(x, freedom, noncentrality))
+    power = 1.0 - 2.0 * mean * (freedom + 3.0 * noncentrality) / (3.0 * wide * wide)
+    p = wide / (mean * mean)
+    m = (power - 1.0) * (1.0 - 3.0 * power)
+    centre = 1.0 + power * p * (power - 1.0 - 0.5 * (2.0 - power) * m * p)
+    return float(ndtr(((x / mean) ** power - centre) / (power * math.sqrt(2.0 * p) * (1.0 + 0.5 * m * p))))
+
+
+def _last(holds: Callable[[float], bool], start: float) -> float:
+    """The greatest number from 0 on for which it holds; 0 where it never does. `holds` is true up to there, false beyond."""
+    if not holds(0.0):
+        return 0.0
+    inside, outside = 0.0, max(start, 1.0)
+    while holds(outside):
+        inside, outside = outside, 2.0 * outside
+    for _ in range(_HALVINGS):
+        middle = (inside + outside) / 2.0
+        inside, outside = (middle, outside) if holds(middle) else (inside, middle)
+    return inside
 
 
 def reliability(counts: ClassCounts) -> tuple[ReliabilityGroup, ...]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from detectors.bins import NumericBins
 from detectors.metrics.measured import ClassCounts, Floats, NumberCounts, Ranked, WeightedMean, effective, weighted_mean
 from detectors.performance.layout import MASS_SCALE, PerformanceLayout
+from detectors.performance.placements import placements
 from detectors.performance.slots import SUMS
 
 Vector = NDArray[np.int64]
@@ -67,7 +68,39 @@ def multiclass_counts(layout: PerformanceLayout, vector: Vector) -> ClassCounts:
         clipped=int(layout.view(vector, "clipped")[0]),
         ranked=tuple(_one_against_rest(layout, k, by_bin[k], label_sums) for k in range(classes)),
         score_sums=None,
+        together=_together(layout, layout.totals(vector, "placed"), by_bin),
     )
+
+
+def _together(layout: PerformanceLayout, placed: Floats, by_bin: Floats) -> float | None:
+    """Variance of the sum of the classes' areas over the sum of their variances, by foretold placements (detectors.performance.placements).
+
+    `by_bin` (K, B, 2): weights of others and of the class. A row of class y has the influence (own - mean) / share of y on the area of y, and
+    (other - mean) on that of each other class, whose table is over the share of others already.
+    """
+    table = placements(layout)
+    mass = by_bin.sum(axis=1)
+    used = (placed[:, 0] > 0.0) & (mass[:, 1] > 0.0)
+    if not used.any():
+        return None
+    share = mass[:, 1] / np.maximum(mass.sum(axis=1), 1e-300)
+    _, own, other, own_squared, both, other_squared = (placed[used] / placed[used, :1]).T
+    other_of = _moments(by_bin[:, :, 0], table.other[:, :-1])
+    own_of = _moments(by_bin[:, :, 1], table.own[:, :-1])
+    apart = float((own_of[1][used] / share[used]).sum() + table.scale**2 * ((1.0 - share) * other_of[1]).sum())
+    middle = (other_of[0].sum() - other_of[0])[used]  # the constant part of `other`, which is no influence
+    together = float(((own_squared - own * own) / share[used]).sum()) + 2.0 * table.scale * float(
+        (both - own * other).sum()
+    )
+    together += table.scale**2 * float(share[used] @ (other_squared - 2.0 * middle * other + middle * middle))
+    return max(together, 0.0) / apart if apart > 0.0 else None
+
+
+def _moments(mass: Floats, values: Floats) -> tuple[Floats, Floats]:
+    """Mean and variance of `values` (K, B) under `mass`, by class; 0 where there is none."""
+    whole = np.maximum(mass.sum(axis=1), 1e-300)
+    mean = (mass * values).sum(axis=1) / whole
+    return mean, np.maximum((mass * values * values).sum(axis=1) / whole - mean * mean, 0.0)
 
 
 def number_counts(layout: PerformanceLayout, vector: Vector) -> NumberCounts:

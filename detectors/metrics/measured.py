@@ -102,7 +102,8 @@ class ClassCounts:
     """Labelled rows that have a decision, by (truth, decision), K by K: sums of weights, of squared weights, and rows.
 
     `log_loss` and `brier` are of the rows that have scores. `ranked`: binary one, of the positive class; multiclass one for each class.
-    `score_sums`: binary, sum of weight * score by score bin.
+    `score_sums`: binary, sum of weight * score by score bin. `together`: multiclass, the variance of the sum of the classes' areas over the
+    sum of their variances; None where no row has all scores.
     """
 
     classes: tuple[str, ...]
@@ -114,6 +115,7 @@ class ClassCounts:
     clipped: int
     ranked: tuple[Ranked, ...]
     score_sums: Floats | None
+    together: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

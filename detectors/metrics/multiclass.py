@@ -13,8 +13,8 @@ from detectors.metrics.intervals import logit
 from detectors.metrics.measured import ClassCounts, Detail, Floats, Measured, effective, measured, unknown
 from detectors.metrics.ranking import delong
 
-# Correlation of two classes' areas, each against the rest, is about (K - 1) to this power, which counts by class cannot tell: 1 for two
-# classes; measured on models of 3, 4, 5, 10 classes: .33 to .44, .20, .06 to .12, .04.
+# Where no row has the scores of all classes: correlation of two classes' areas, each against the rest, is about (K - 1) to this power; 1 for
+# two classes, measured on models of 3, 4, 5, 10 classes: .33 to .44, .20, .06 to .12, .04.
 _AREA_CORRELATION = -1.3
 
 
@@ -53,7 +53,7 @@ def f1(counts: ClassCounts) -> Measured:
 
 
 def roc_auc(counts: ClassCounts) -> Measured:
-    """Mean over classes of the area of each against the rest. The interval adds DeLong's variances at a usual correlation."""
+    """Mean over classes of the area of each against the rest. The interval adds DeLong's variances as far as the areas move together."""
     each: Detail = {}
     areas, errors, bounds = [], [], []
     freedom = math.inf
@@ -71,10 +71,13 @@ def roc_auc(counts: ClassCounts) -> Measured:
     if not areas:
         return unknown(rows)
     value = sum(areas) / len(areas)
-    apart = sum(error * error for error in errors)
-    together = sum(errors) ** 2 - apart
-    correlation = float(max(len(areas) - 1, 1)) ** _AREA_CORRELATION
-    interval = logit(value, math.sqrt(apart + correlation * together) / len(areas), freedom * len(areas))
+    variance = sum(error * error for error in errors)
+    if counts.together is None:
+        correlation = float(max(len(areas) - 1, 1)) ** _AREA_CORRELATION
+        variance += correlation * (sum(errors) ** 2 - variance)
+    else:
+        variance *= counts.together
+    interval = logit(value, math.sqrt(variance) / len(areas), freedom * len(areas))
     detail: Detail = {"bin_bound": sum(bounds) / len(bounds), "classes": len(areas), **each}
     return measured(value, interval, rows, counts.ranked[0].effective_rows, detail)
 

@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.performance.fold import Fold, Signs, Weights
+from detectors.performance.placements import placements
 from detectors.performance.scored import LabelledRows, PredictedRows
+from detectors.performance.slots import PLACED
 from detectors.performance.sums import count, limbs, natural_log, tally
 
 PROBABILITY_FLOOR = 1e-7  # in the log loss
@@ -143,7 +145,7 @@ class MulticlassFold(_ClassFold):
         self._slot("score_mass")[:] += by_label
         self._count_labelled(rows, sign)
         self._count_wrong(rows, sign)
-        self._add_scored(rows, weights, sign)
+        self._add_scored(rows, bins, weights, sign)
 
     def _score_mass(
         self, rows: PredictedRows, places: NDArray[np.intp], weights: Weights, sign: Signs
@@ -154,16 +156,17 @@ class MulticlassFold(_ClassFold):
         amounts = weights.times(score.T, sign).T.ravel()
         return tally(places, amounts, len(self.layout.classes) * (self.layout.bins + 1))
 
-    def _add_scored(self, rows: LabelledRows, weights: Weights, sign: Signs) -> None:
+    def _add_scored(self, rows: LabelledRows, bins: NDArray[np.intp], weights: Weights, sign: Signs) -> None:
         if rows.predicted.scores is None:
             return
         raw, weight, label = rows.predicted.scores, weights.units, rows.label
         given = ~np.isnan(raw).any(axis=1)
         if not given.all():
-            raw, weight, label = raw[given], weight[given], label[given]
+            raw, weight, label, bins = raw[given], weight[given], label[given], bins[given]
             sign = None if sign is None else sign[given]
         if len(raw) == 0:
             return
+        self._count_placed(bins, label, weight, sign)
         score = np.clip(raw, 0.0, 1.0)
         everyone = np.arange(len(score))
         floored = np.clip(score[everyone, label], PROBABILITY_FLOOR, 1.0 - PROBABILITY_FLOOR)
@@ -171,6 +174,26 @@ class MulticlassFold(_ClassFold):
         self._add_flags("outside", (score != raw).any(axis=1), sign)
         score[everyone, label] -= 1.0
         self._add_class_sums(weight, floored, _row_sums(score * score), sign)
+
+    def _count_placed(
+        self, bins: NDArray[np.intp], label: NDArray[np.uint8], weight: NDArray[np.float64], sign: Signs
+    ) -> None:
+        """How much the areas of classes move together: see detectors.performance.placements."""
+        table = placements(self.layout)
+        classes = np.arange(len(self.layout.classes))
+        a = table.own[label, bins[np.arange(len(label)), label]]
+        c = table.other[classes, bins]
+        c[np.arange(len(label)), label] = 0.0
+        c_sum = _row_sums(c)
+        ones = np.ones(len(a))
+        terms = np.stack([ones, a, c_sum, a * a, a * c_sum, c_sum * c_sum]) * (weight * weight)
+        hi, lo = limbs(terms)  # terms are at most 2**32: sums of a slice stay below 2**53
+        if sign is not None:
+            hi *= sign
+            lo *= sign
+        slot = self._slot("placed").reshape(-1, 2)
+        places = (label.astype(np.intp) * len(PLACED) + np.arange(len(PLACED))[:, None]).ravel()
+        slot += np.stack([tally(places, part.ravel(), len(slot)) for part in (hi, lo)], axis=1)
 
 
 def _row_sums(matrix: NDArray[np.float64]) -> NDArray[np.float64]:

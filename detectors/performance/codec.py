@@ -10,9 +10,13 @@ from numpy.typing import NDArray
 
 from detectors.performance.layout import PerformanceLayout
 from detectors.performance.profile import SAMPLE_ROWS, PerformanceProfile, Sample
+from detectors.performance.slots import PLACED, SUMS
 
-_MAGIC = b"DLF1"  # the last byte is the version of the format
-_CHECK = struct.Struct("<I")  # CRC-32 of everything behind it
+_MAGIC = b"DLF2"  # the last byte is the version of the format
+_BEFORE = (
+    b"DLF1"  # the same without the slot `placed` of three or more classes, its checksum without the version; still read
+)
+_CHECK = struct.Struct("<I")  # CRC-32 of the version and of everything behind the checksum
 _HEAD = struct.Struct(
     "<IIBIHHH"
 )  # cells, cells not 0, bytes of each, bytes of the vector, sample rows, score columns, features
@@ -38,7 +42,7 @@ def encode(profile: PerformanceProfile) -> bytes:
     columns = sample.score_bin.shape[1] if sample.score_bin.ndim == 2 else 0
     head = _HEAD.pack(len(vector), len(numbers), width, len(packed), len(sample), columns, sample.codes.shape[1])
     body = head + packed + _sample_bytes(sample)
-    return _MAGIC + _CHECK.pack(zlib.crc32(body)) + body
+    return _MAGIC + _CHECK.pack(zlib.crc32(body, zlib.crc32(_MAGIC))) + body
 
 
 def counts(profile: PerformanceProfile) -> bytes:
@@ -47,28 +51,33 @@ def counts(profile: PerformanceProfile) -> bytes:
 
 
 def decode(data: bytes, layout: PerformanceLayout | None) -> PerformanceProfile:
-    """The profile that was encoded. ValueError when `data` is damaged, of another version, or does not fit `layout` (if given)."""
-    if data[: len(_MAGIC)] != _MAGIC:
+    """The profile that was encoded, also by the version before. ValueError when `data` is damaged, of another version, or does not fit `layout`
+    (if given).
+    """
+    magic = data[: len(_MAGIC)]
+    if magic not in (_MAGIC, _BEFORE):
         raise ValueError("not a performance profile of this version")
-    if (
-        len(data) < _START
-        or zlib.crc32(memoryview(data)[len(_MAGIC) + _CHECK.size :]) != _CHECK.unpack_from(data, 4)[0]
-    ):
+    body = memoryview(data)[len(_MAGIC) + _CHECK.size :]
+    begun = zlib.crc32(magic) if magic == _MAGIC else 0
+    if len(data) < _START or zlib.crc32(body, begun) != _CHECK.unpack_from(data, len(_MAGIC))[0]:
         raise ValueError("damaged performance profile: its checksum is another")
     cells, used, width, packed, rows, columns, features = _HEAD.unpack_from(data, len(_MAGIC) + _CHECK.size)
     if not (2 <= cells <= _CELL_LIMIT and used <= cells and 1 <= width <= 8 and rows <= SAMPLE_ROWS):
         raise ValueError("damaged performance profile: its header cannot be")
+    missing = columns * len(PLACED) * 2 if magic == _BEFORE else 0
     if layout is not None:
         wanted = (layout.size, len(layout.classes) if layout.task == "multiclass" else 0, len(layout.features))
-        if (cells, columns, features) != wanted:
+        if (cells + missing, columns, features) != wanted:
             raise ValueError(
-                f"the performance profile has {cells} cells, {columns} score columns and {features} features,"
+                f"the performance profile has {cells + missing} cells, {columns} score columns and {features} features,"
                 f" its layout {wanted[0]}, {wanted[1]} and {wanted[2]}"
             )
     end = _START + packed
-    return PerformanceProfile(
-        vector=_vector(data[_START:end], cells, used, width), sample=_sample(data[end:], rows, columns, features)
-    )
+    vector = _vector(data[_START:end], cells, used, width)
+    if missing:
+        sums = 2 * len(SUMS["multiclass"])  # behind the slot
+        vector = np.concatenate([vector[:-sums], np.zeros(missing, np.int64), vector[-sums:]])
+    return PerformanceProfile(vector=vector, sample=_sample(data[end:], rows, columns, features))
 
 
 def _vector(packed: bytes, cells: int, used: int, width: int) -> NDArray[np.int64]:

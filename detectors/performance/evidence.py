@@ -10,7 +10,7 @@ from scipy.special import betainc, chndtr, ndtr, ndtri
 
 from detectors.metrics.intervals import TWO_SIDED_95
 from detectors.metrics.measured import Measured
-from detectors.metrics.registry import BETTER
+from detectors.metrics.registry import BETTER, CUSTOM
 
 # Nobody acts on less than a twentieth of the way to perfection, or half a point: an error rate of .10 may be .105, one of .02 .025.
 SHARE_TOLERANCE = (0.05, 0.005)
@@ -98,6 +98,9 @@ def default_tolerance(name: str, baseline: Mapping[str, Measured]) -> float:
     known = baseline[name].value
     if known is None:
         return 0.0
+    own = CUSTOM[name].tolerance if name in CUSTOM else None
+    if own is not None:
+        return own
     if BETTER[name] == "high":
         return max(SHARE_TOLERANCE[0] * (1.0 - known), SHARE_TOLERANCE[1])
     if BETTER[name] == "low":

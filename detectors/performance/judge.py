@@ -15,7 +15,7 @@ import numpy as np
 from detectors.drift.resemblance import benjamini_hochberg
 from detectors.finding import Finding, Severity, State
 from detectors.metrics.measured import Detail, Measured
-from detectors.metrics.registry import BETTER, METRICS, metrics
+from detectors.metrics.registry import BETTER, METRICS, UNITS, metrics
 from detectors.performance.evidence import Comparison, Evidence, comparison, default_tolerance, evidence, visible
 from detectors.performance.layout import PerformanceLayout
 from detectors.performance.profile import PerformanceProfile
@@ -30,12 +30,6 @@ MIN_OWN_ROWS = 30  # in the denominator of a ratio, or of each of two classes fo
 MIN_CLASS_ROWS = 10  # of every class of the reference, for a mean over three or more
 
 HEADLINES = frozenset({"accuracy", "balanced_accuracy", "log_loss", "roc_auc", "f1", "mae", "rmse"})
-UNITS: Mapping[str, str] = {
-    **dict.fromkeys(("accuracy", "precision", "recall", "specificity", "mape", "smape", "wape"), "share"),
-    **dict.fromkeys(("balanced_accuracy", "f1", "mcc", "kappa", "roc_auc", "pr_auc", "r2"), "score"),
-    **dict.fromkeys(("log_loss", "brier", "ece"), "loss"),
-    **dict.fromkeys(("mae", "rmse", "bias"), "units"),
-}
 _CLASS_DETAILS = 10  # more classes are not told one by one
 
 

@@ -81,6 +81,8 @@ class PerformanceLayout:
       score_rows [K, B+1] predictions by bin of each class's score; predicted_score_mass [K, B+1] their weight * score
       chosen_rows [K, B+1] predictions by (decision, bin of that class's score)
       score_mass [K, B+1, 2] weight of labelled rows by (class, bin, label is this class); class_score_mass [K, B+1] their weight * score
+      placed [K, 6, 2] by label, of rows with scores: sums of w**2 times 1, a, c, a**2, a c, c**2, where a is `own` of the label's class in
+      performance_placements, c the sum of `other` over the other classes; the limbs last
     Regression. e = (prediction - truth) / span, y = (truth - truth_lo) / span, t = |truth| / span, p = |e| / t where t > 0, s = 2|e| / (t + |prediction| / span), 0 where both are 0.
       predicted, predicted_mass [B+1]; labelled [B+1]. Everything else is of labelled rows with a prediction:
       mass [1]; zero_truth [1] rows with truth 0, which `ape*` leave out, and zero_mass [1] their weight; ape_weight_squared: sum w**2 without them

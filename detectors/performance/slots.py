@@ -25,6 +25,8 @@ DELAY_BINS = 64
 DELAY_EDGES_MS: NDArray[np.int64] = np.array([1, *(isqrt(10**6 << half) for half in range(DELAY_BINS - 2))], np.int64)
 delay_edges_seconds: NDArray[np.float64] = DELAY_EDGES_MS / 1000.0
 
+# by label, in two limbs: of weight**2 times 1, a, c, a**2, a c, c**2, see PerformanceLayout
+PLACED = ("1", "a", "c", "aa", "ac", "cc")
 _CLASS_SUMS = (
     "scored_weight_squared",
     "log_loss",
@@ -126,6 +128,7 @@ def _multiclass(classes: int, cells: int) -> dict[str, Shape]:
         "class_score_mass": (classes, cells),
         "weight_squared": (2,),
         "confusion_weight_squared": (classes + 1, classes, 2),
+        "placed": (classes, len(PLACED), 2),
     }
 
 

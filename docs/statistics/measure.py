@@ -33,6 +33,7 @@ Written by `python docs/statistics/measure.py` (seed {seed}); do not edit. The p
 Traffic: 50 features (20 normal, 10 with heavy tails `exp z`, 10 with ties `round 2z`, 5 that are two thirds zeros, 5 categorical, Zipf over
 20 values) and a uniform score, independent of each other; a reference of 30,000 rows, folded, built and judged by the code that
 runs in production, with its defaults. Windows follow each other in one stream. "Upper bound" is the one-sided 95 % Clopper-Pearson limit.
+What whole quarters of healthy traffic page, and what a smaller budget of false pages costs: [false_alarms.md](false_alarms.md).
 """
 
 

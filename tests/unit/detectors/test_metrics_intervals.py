@@ -12,6 +12,8 @@ CELLS = {
     "even": BinaryCells(),
     "a fifth": BinaryCells(mean=-2.0, sd=1.8, overconfident=0.25),
     "sure": BinaryCells(mean=1.0, sd=4.0, overconfident=0.1),
+    "far too sure": BinaryCells(mean=-2.0, sd=4.9, overconfident=0.5),
+    "not sure enough": BinaryCells(mean=-2.0, sd=1.8, overconfident=-0.3),
 }
 
 
@@ -29,11 +31,9 @@ def covered(found, truth, name):
 def test_binary_intervals_hold_the_truth_in_95_of_100_windows(kind, n):
     cells, times = CELLS[kind], 800
     truth = {name: m.value for name, m in metrics(cells.layout, cells.profile(cells.expected())).items()}
+    truth["ece"] = truth["ece"] if truth["ece"] > 1e-4 else 0.0  # rounding of the expected counts
     found = [metrics(cells.layout, cells.profile(c)) for c in cells.draw(np.random.default_rng(n), n, times)]
     hits = {name: covered(found, truth, name) for name in METRICS["binary"]}
-    if truth["ece"] < 1e-4:  # an end of 0 is never too high, so that one side only can miss
-        assert hits["ece"] / times >= 0.95
-        del hits["ece"]
     assert {name: hit / times for name, hit in hits.items() if not agrees(hit, times)} == {}
 
 
@@ -50,17 +50,17 @@ def test_intervals_of_rare_positives_do_not_break_down(share):
 
 
 @pytest.mark.parametrize(("n", "times"), [(500, 400), (5000, 120)])
-@pytest.mark.parametrize("classes", [3, 5])
-def test_multiclass_intervals_hold_the_truth_in_95_of_100_windows(classes, n, times):
+@pytest.mark.parametrize(("classes", "skew"), [(3, 0.0), (3, 1.0), (5, 0.3), (10, 0.1)])
+def test_multiclass_intervals_hold_the_truth_in_95_of_100_windows(classes, skew, n, times):
     rng = np.random.default_rng(classes)
 
     def draw(rows):
-        z = rng.normal(size=(rows, classes)) * 1.5 - 0.3 * np.arange(classes)
+        z = rng.normal(size=(rows, classes)) * 1.5 - skew * np.arange(classes)
         scores = np.exp(z)
         scores /= scores.sum(axis=1, keepdims=True)
         return scores, np.minimum((scores.cumsum(axis=1) < rng.random((rows, 1))).sum(axis=1), classes - 1)
 
-    layout = performance_layout(task="multiclass", classes=tuple("abcde"[:classes]), scores=draw(20_000)[0])
+    layout = performance_layout(task="multiclass", classes=tuple("abcdefghij"[:classes]), scores=draw(20_000)[0])
 
     def measure(rows):
         scores, y = draw(rows)
@@ -71,8 +71,6 @@ def test_multiclass_intervals_hold_the_truth_in_95_of_100_windows(classes, n, ti
     truth = {name: m.value for name, m in measure(200_000).items()}
     found = [measure(n) for _ in range(times)]
     hits = {name: covered(found, truth, name) for name in METRICS["multiclass"]}
-    # the covariance of classes' areas is not in the counts; the usual one may be off by some per cent of coverage
-    assert 0.9 <= hits.pop("roc_auc") / times <= 0.995
     assert {name: hit / times for name, hit in hits.items() if not agrees(hit, times)} == {}
 
 

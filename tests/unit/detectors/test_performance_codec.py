@@ -103,7 +103,7 @@ def test_bytes_whose_checksum_holds_but_whose_parts_do_not_fit_are_refused() -> 
     def made(data: bytes, **change: int) -> bytes:
         names = ("cells", "used", "width", "packed", "rows", "columns", "features")
         content = head.pack(*{**dict(zip(names, fields, strict=True)), **change}.values()) + data
-        return good[:4] + struct.pack("<I", zlib.crc32(content)) + content
+        return good[:4] + struct.pack("<I", zlib.crc32(good[:4] + content)) + content
 
     assert made(body) == good
     packed, used, width = fields[3], fields[1], fields[2]
@@ -121,7 +121,7 @@ def test_bytes_whose_checksum_holds_but_whose_parts_do_not_fit_are_refused() -> 
         lambda: made(b"\x00" * packed + body[packed:]),
         lambda: made(vector + body[packed:], packed=len(vector)),
         lambda: made(blank + body[packed:], packed=len(blank)),
-        lambda: b"DLF2" + good[4:],
+        lambda: b"DLF3" + good[4:],
         lambda: b"",
     ]
     for change in changes:
@@ -141,11 +141,26 @@ def test_bytes_of_this_version_stay_readable() -> None:
     )
     vector = np.array([2, 0, -1, 300, 0, 0, 0, 0, 0, 1], np.int64)
     good = encode(PerformanceProfile(vector=vector, sample=sample))
-    assert good[:4] == b"DLF1"
+    assert good[:4] == b"DLF2"
     assert good[8:27].hex() == "0a0000000400000002" + struct.pack("<I", len(good) - 50).hex() + "020000000100"
     assert zlib.decompress(good[27:-23]).hex() == "b0400401580200000200"
     assert good[-23:].hex() == "010000000000000000000000000000800300040101ffe1"
     assert np.array_equal(decode(good, None).vector, vector)
+
+
+def test_bytes_of_the_version_before_are_read_without_what_they_do_not_hold() -> None:
+    for task in TASKS:
+        layout, now = LAYOUTS[task], folded(task, 40)
+        place = layout.slots["placed"][0] if task == "multiclass" else slice(0, 0)
+        whole = now.vector.copy()
+        whole[place] = 0
+        before = PerformanceProfile(vector=np.delete(now.vector, np.arange(layout.size)[place]), sample=now.sample)
+        body = encode(before)[8:]
+        stored = b"DLF1" + struct.pack("<I", zlib.crc32(body)) + body
+        for given_layout in (layout, None):
+            assert np.array_equal(decode(stored, given_layout).vector, whole)
+        with pytest.raises(ValueError, match="its layout"):
+            decode(stored, LAYOUTS["regression" if task == "binary" else "binary"])
 
 
 def test_a_binary_profile_of_a_thousand_rows_takes_few_kilobytes() -> None:

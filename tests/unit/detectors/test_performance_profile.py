@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 from bisect import bisect_right
 from collections import defaultdict
@@ -259,6 +260,25 @@ class Recount:
             floored = min(max(given[row.label], 1e-7), 1 - 1e-7)
             brier = sum((Fraction(score) - (place == row.label)) ** 2 for place, score in enumerate(given))
             self.class_sums(row, weight, floored, Fraction(brier), floored != row.scores[row.label])
+            self.placed(row, weight)
+
+    def placed(self, row: Row, weight: Fraction) -> None:
+        """Shares of rows below and above the middle of a bin, were bins equally likely and scores right."""
+        own, others, scale = Fraction(0), Fraction(0), Fraction(0)
+        for place, bins in enumerate(self.layout.score_bins):
+            ends = [Fraction(min(max(end, 1e-3), 1 - 1e-3)) for end in [bins.lo, *bins.edges.tolist(), bins.hi]]
+            scores = [(a + b) / 2 for a, b in itertools.pairwise(ends)]
+            cell, rate = self.score_bin(place, row.scores[place]), sum(scores) / len(scores)
+            misses = [1 - score for score in scores]
+            factor = 1 / (1 - min(rate, Fraction(9, 10)))
+            scale += factor
+            if place == row.label:
+                own = (sum(misses[:cell]) + misses[cell] / 2) / sum(misses)
+            else:
+                others += factor * (sum(scores[cell + 1 :]) + scores[cell] / 2) / sum(scores)
+        c = others / scale
+        for place, x in enumerate((Fraction(1), own, c, own**2, own * c, c**2)):
+            self.sum(row.sign, "placed", row.label, place, term=weight**2 * x)
 
     def regression_predicted(self, row: Row, mass: int, weight: Fraction) -> None:
         self.number(row.sign, "predicted", self.score_bin(0, row.score))
@@ -303,7 +323,7 @@ class Recount:
         for name in names.values():
             slot = self.layout.view(vector, name)
             limbs = {key[1:] for key in self.sums if key[0] == name}
-            if name in SUMS[self.layout.task] or name in {"weight_squared", "confusion_weight_squared"}:
+            if name in SUMS[self.layout.task] or name in {"weight_squared", "confusion_weight_squared", "placed"}:
                 slot = limbed(slot)
             elif name == "value":
                 slot = np.array([slot[0], limbed(slot[1:3]), 0, limbed(slot[3:5]), 0], dtype=object)
