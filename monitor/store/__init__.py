@@ -7,6 +7,7 @@ from monitor.store.engine import BusyError
 from monitor.store.records import (
     ANY,
     FROM_THE_BEGINNING_MS,
+    ActRow,
     AlertRow,
     AnyVersion,
     Checkpoint,
@@ -24,21 +25,26 @@ from monitor.store.records import (
     PaneSummary,
     PartitionsFencedError,
     PartitionState,
+    PauseRow,
     PerformanceDelta,
     PerformanceKey,
     Progress,
     QuarantineRow,
     ReferenceRow,
     RetrainingRow,
+    RetrainingStep,
     StaleReferences,
+    ToldRow,
     UnconfiguredRow,
     WindowRow,
 )
 from monitor.store.store import Store
+from monitor.store.telling import TellingTransaction
 
 __all__ = [
     "ANY",
     "FROM_THE_BEGINNING_MS",
+    "ActRow",
     "AlertRow",
     "AnyVersion",
     "BusyError",
@@ -58,14 +64,18 @@ __all__ = [
     "PaneSummary",
     "PartitionState",
     "PartitionsFencedError",
+    "PauseRow",
     "PerformanceDelta",
     "PerformanceKey",
     "Progress",
     "QuarantineRow",
     "ReferenceRow",
     "RetrainingRow",
+    "RetrainingStep",
     "StaleReferences",
     "Store",
+    "TellingTransaction",
+    "ToldRow",
     "UnconfiguredRow",
     "WindowRow",
 ]

@@ -13,26 +13,21 @@ from sqlalchemy.engine import Connection
 from detectors.profile import Profile, decode, encode, merge
 from monitor.failpoints import reach
 from monitor.store import closing_statements as sql
-from monitor.store.engine import BusyError, Database, chunks, columns_of, records, upsert, values_of
+from monitor.store.engine import BusyError, Database, chunks, records, upsert, values_of
+from monitor.store.messages import put_message
 from monitor.store.performance import PerformanceClosing
 from monitor.store.records import (
     ANY,
-    AlertRow,
     AnyVersion,
     ModelState,
     OutboxRow,
     PaneKey,
     PaneRows,
-    RetrainingRow,
     WindowRow,
 )
-from monitor.store.tables import (
-    alert,
-    alert_state,
-    model_state,
-    outbox,
-    retraining,
-)
+from monitor.store.retraining import RetrainingClosing
+from monitor.store.tables import model_state
+from monitor.store.transitions import AlertClosing
 
 _PANES_A_BATCH = 50  # profiles held in memory while panes are made final
 
@@ -51,20 +46,21 @@ def closing(db: Database, model: str) -> Iterator[ClosingTransaction | None]:
         yield transaction
         if transaction is not None:
             transaction.flush()
-        if transaction is not None:
+            transaction.flush_alerts()
             reach("before_close_commit")
     if transaction is not None:
         reach("after_close_commit")
 
 
-class ClosingTransaction(PerformanceClosing):
+class ClosingTransaction(PerformanceClosing, AlertClosing, RetrainingClosing):
     """Committed when the block of `closing` ends, undone when it raises. Not to be kept, nor used from another thread.
 
     On PostgreSQL the block must not compute for more than some seconds: checkpoints of the model wait for its panes.
     """
 
     def __init__(self, connection: Connection, model: str, state: ModelState) -> None:
-        super().__init__()
+        PerformanceClosing.__init__(self)
+        AlertClosing.__init__(self)
         self.model = model
         self.state = state
         self._connection = connection
@@ -169,50 +165,9 @@ class ClosingTransaction(PerformanceClosing):
         values = [values_of(row, "decided", newest=newest.get(row.id, 0) <= row.revision) for row in rows]
         self._connection.execute(sql.put_window(self._connection.dialect.name), values)
 
-    def alert_states(self) -> dict[str, str]:
-        found = self._connection.execute(sql.ALERT_STATES, {"p_model": self.model})
-        return {row.fingerprint: row.body for row in found}
-
-    def put_alert_state(self, fingerprint: str, model: str, body: str | None) -> None:
-        """None forgets the state."""
-        if body is None:
-            self._connection.execute(sa.delete(alert_state).where(alert_state.c.fingerprint == fingerprint))
-            return
-        insert = upsert(self._connection, alert_state)
-        statement = insert.on_conflict_do_update(
-            index_elements=[alert_state.c.fingerprint],
-            set_={"model": insert.excluded.model, "body": insert.excluded.body},
-        )
-        self._connection.execute(statement, {"fingerprint": fingerprint, "model": model, "body": body})
-
-    def put_alert(self, row: AlertRow) -> None:
-        self._connection.execute(sa.insert(alert), values_of(row, "seq"))
-
-    def alert_rows(self, fingerprint: str | None = None) -> list[AlertRow]:
-        """The model's transitions in the order they were put."""
-        statement = sa.select(*columns_of(alert, AlertRow)).where(alert.c.model == self.model).order_by(alert.c.seq)
-        if fingerprint is not None:
-            statement = statement.where(alert.c.fingerprint == fingerprint)
-        return records(self._connection, statement, AlertRow)
-
     def put_outbox(self, row: OutboxRow) -> None:
         """A message whose id is there already is not put again."""
-        statement = upsert(self._connection, outbox).on_conflict_do_nothing(index_elements=[outbox.c.id])
-        self._connection.execute(statement, values_of(row, lease_owner=None, leased_until_ms=0))
-
-    def put_retraining(self, row: RetrainingRow) -> None:
-        """Takes the place of the row with the same id."""
-        insert = upsert(self._connection, retraining)
-        values = values_of(row)
-        statement = insert.on_conflict_do_update(
-            index_elements=[retraining.c.id], set_={name: insert.excluded[name] for name in values if name != "id"}
-        )
-        self._connection.execute(statement, values)
-
-    def retraining_rows(self, model: str) -> list[RetrainingRow]:
-        t = retraining.c
-        statement = sa.select(*columns_of(retraining, RetrainingRow)).where(t.model == model)
-        return records(self._connection, statement.order_by(t.recorded_at_ms, t.id), RetrainingRow)
+        put_message(self._connection, row)
 
     def _given(
         self,

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from monitor.store.engine import columns_of, dialect_insert, greatest
 from monitor.store.records import WindowRow
-from monitor.store.tables import FINAL, IS_OPEN, alert_state, model_state, pane, state, track, windows
+from monitor.store.tables import FINAL, IS_OPEN, model_state, pane, state, track, windows
 
 _MODEL: sa.BindParameter[str] = sa.bindparam("p_model")
 _BEFORE: sa.BindParameter[int] = sa.bindparam("p_before")
@@ -49,8 +49,6 @@ NEWEST_OF = (
     sa.select(_w.id, sa.func.max(_w.revision)).where(_w.id.in_(sa.bindparam("p_ids", expanding=True))).group_by(_w.id)
 )
 CHANGEABLE = ("status", "end_ms", "run", "marks", "withdrawn", "recorded_at_ms")  # without a new decision
-
-ALERT_STATES = sa.select(alert_state.c.fingerprint, alert_state.c.body).where(alert_state.c.model == _MODEL)
 
 
 @cache

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import sqlalchemy as sa
-import structlog
-from sqlalchemy.engine import Connection
 
-from alerts.retraining import RetrainingStatus, advance
-from monitor.store.engine import Database, columns_of, records, upsert, values_of
+from alerts.retraining import RetrainingStatus
+from monitor.store.engine import Database, columns_of, records
 from monitor.store.records import OutboxRow
-from monitor.store.tables import outbox, retraining
-
-log = structlog.get_logger()
+from monitor.store.retraining import move
+from monitor.store.tables import outbox
 
 _t = outbox.c
 _IS_PENDING = _t.status == "pending"
@@ -61,7 +56,7 @@ def finish_outbox(
         connection.execute(sa.update(outbox).where(_t.seq == row.seq).values(values))
         if row.kind == "retraining" and error is not None:
             over = RetrainingStatus.FAILED if values["status"] != "pending" else RetrainingStatus.REQUESTED
-            _move(connection, message_id, over, error, now_ms, only_from=RetrainingStatus.REQUESTED)
+            move(connection, message_id, over, error, now_ms, only_from=RetrainingStatus.REQUESTED)
         return str(values["status"])
 
 
@@ -77,48 +72,3 @@ def outbox_pending(db: Database, receiver: str | None = None) -> int:
         statement = statement.where(_t.receiver == receiver)
     with db.read() as connection:
         return connection.execute(statement).scalar_one()
-
-
-def set_retraining_status(db: Database, request_id: str, status: str, told: str, now_ms: int) -> bool:
-    with db.write() as connection:
-        return _move(connection, request_id, RetrainingStatus(status), told, now_ms)
-
-
-def _move(
-    connection: Connection,
-    request_id: str,
-    status: RetrainingStatus,
-    told: str,
-    now_ms: int,
-    *,
-    only_from: RetrainingStatus | None = None,
-) -> bool:
-    """Put a request into another status, or tell more of the one it has. Its reason is why it was asked for, and stays; `told` is what
-    its delivery came to. False, with a line in the log, where there is no such request or the change is none that `advance` allows; `only_from`:
-    quietly nothing where it has another status (a copy that was refused says nothing of a request that had arrived before)."""
-    t = retraining.c
-    row = connection.execute(sa.select(t.status, t.detail).where(t.id == request_id).with_for_update()).one_or_none()
-    if row is None:
-        log.warning("retraining status not changed", request=request_id, error="there is no such request")
-        return False
-    current = RetrainingStatus(row.status)
-    if only_from is not None and current is not only_from:
-        return False
-    try:
-        values = {"status": str(advance(current, status)), "recorded_at_ms": now_ms}
-    except ValueError as error:
-        log.warning("retraining status not changed", request=request_id, error=str(error), told=told)
-        return False
-    detail = json.dumps({**json.loads(row.detail), "delivery": told})
-    connection.execute(sa.update(retraining).where(t.id == request_id).values(values | {"detail": detail}))
-    return True
-
-
-def approve_retraining(db: Database, message: OutboxRow) -> bool:
-    """Put the message of a request that waits for a person; False when it waits no longer or its message is there already."""
-    waiting = (retraining.c.id == message.id) & (retraining.c.status == "requested")
-    with db.write() as connection:
-        if connection.scalar(sa.select(retraining.c.id).where(waiting)) is None:
-            return False
-        statement = upsert(connection, outbox).on_conflict_do_nothing(index_elements=[outbox.c.id])
-        return connection.execute(statement, values_of(message, lease_owner=None, leased_until_ms=0)).rowcount == 1

@@ -9,7 +9,26 @@ import sqlalchemy as sa
 
 from monitor.store.engine import Database
 from monitor.store.performance import prune_performance
-from monitor.store.tables import FINAL, alert, gap, outbox, pane, quarantine, retraining, state, track, windows
+from monitor.store.tables import (
+    FINAL,
+    IS_FIRING,
+    acknowledgement,
+    act,
+    alert,
+    alert_told,
+    gap,
+    outbox,
+    page,
+    pane,
+    post,
+    quarantine,
+    retraining,
+    retraining_step,
+    silence,
+    state,
+    track,
+    windows,
+)
 
 
 def prune(db: Database, now_ms: int, *, windows_ms: int, quarantine_ms: int, batch: int) -> dict[str, int]:
@@ -17,8 +36,15 @@ def prune(db: Database, now_ms: int, *, windows_ms: int, quarantine_ms: int, bat
     is_done = outbox.c.status != "pending"
     old = {
         windows: windows.c.recorded_at_ms < old_windows,
-        alert: alert.c.recorded_at_ms < old_windows,
+        alert: (alert.c.recorded_at_ms < old_windows) & ~IS_FIRING & ~alert.c.pending,
+        alert_told: ~sa.exists().where(alert.c.id == alert_told.c.alert),
+        acknowledgement: ~sa.exists().where(alert.c.id == acknowledgement.c.alert),
+        page: page.c.at_ms < old_windows,
+        post: post.c.at_ms < old_windows,
+        silence: silence.c.ends_ms < old_windows,
+        act: act.c.at_ms < old_windows,
         retraining: retraining.c.recorded_at_ms < old_windows,
+        retraining_step: ~sa.exists().where(retraining.c.id == retraining_step.c.request),
         outbox: is_done & (outbox.c.created_at_ms < old_quarantine),
         quarantine: quarantine.c.recorded_at_ms < old_quarantine,
         gap: gap.c.recorded_at_ms < old_quarantine,

@@ -9,24 +9,20 @@ import sqlalchemy as sa
 
 from monitor.store.engine import Database, columns_of, records
 from monitor.store.records import (
-    AlertRow,
     GapRow,
     ModelState,
     PaneSummary,
     QuarantineRow,
-    RetrainingRow,
     UnconfiguredRow,
     WindowRow,
 )
 from monitor.store.tables import (
     FINAL,
     IS_OPEN,
-    alert,
     gap,
     model_state,
     pane,
     quarantine,
-    retraining,
     track,
     unconfigured,
     windows,
@@ -108,20 +104,6 @@ def model_states(db: Database) -> dict[str, ModelState]:
     with db.read() as connection:
         found = connection.execute(sa.select(t.model, t.frontier_ms, t.first_pane_ms))
         return {model: ModelState(frontier_ms=frontier, first_pane_ms=first) for model, frontier, first in found}
-
-
-def alerts(db: Database, history: bool = False) -> list[AlertRow]:
-    statement = sa.select(*columns_of(alert, AlertRow)).order_by(alert.c.seq)
-    if not history:
-        statement = statement.where(alert.c.seq.in_(sa.select(sa.func.max(alert.c.seq)).group_by(alert.c.id)))
-    with db.read() as connection:
-        return records(connection, statement, AlertRow)
-
-
-def retrainings(db: Database) -> list[RetrainingRow]:
-    statement = sa.select(*columns_of(retraining, RetrainingRow))
-    with db.read() as connection:
-        return records(connection, statement.order_by(retraining.c.recorded_at_ms, retraining.c.id), RetrainingRow)
 
 
 def quarantined(db: Database, limit: int | None = None) -> list[QuarantineRow]:

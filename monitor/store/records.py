@@ -15,6 +15,7 @@ from monitor.ports import PartitionId
 
 __all__ = [
     "ANY",
+    "ActRow",
     "AlertRow",
     "AnyVersion",
     "Checkpoint",
@@ -33,13 +34,16 @@ __all__ = [
     "PaneSummary",
     "PartitionState",
     "PartitionsFencedError",
+    "PauseRow",
     "PerformanceDelta",
     "PerformanceKey",
     "Progress",
     "QuarantineRow",
     "ReferenceRow",
     "RetrainingRow",
+    "RetrainingStep",
     "StaleReferences",
+    "ToldRow",
     "UnconfiguredRow",
     "WindowRow",
 ]
@@ -281,7 +285,10 @@ class WindowRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertRow:
-    """One transition. `seq` is set by the store and rises."""
+    """One transition. `seq` is set by the store and rises.
+
+    `stale`: the window behind it was too old to page anyone when it was judged. `pending`: telling has it to do.
+    """
 
     id: str
     fingerprint: str
@@ -302,12 +309,37 @@ class AlertRow:
     reason: str
     text: str
     recorded_at_ms: int
+    stale: bool = False
+    pending: bool = False
+    seq: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToldRow:
+    """What became of an alert at a receiver, and by what (`alerts.desk.Record`); the newest of the two holds."""
+
+    alert: str
+    receiver: str
+    outcome: str
+    detail: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActRow:
+    """What a person did (`act`, in words) to what (`subject`), by the clock. `seq` is set by the store and rises."""
+
+    at_ms: int
+    who: str
+    act: str
+    subject: str
+    detail: str
     seq: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxRow:
-    """One message to one receiver. `kind` is notification or retraining; `status` pending, sent, failed or expired.
+    """One message to one receiver. `kind` is notification or retraining; `status` pending, sent, failed, expired or cancelled.
 
     The `id` of a retraining message is the id of its retraining row. Rows of one (receiver, ordering_key) are sent in the order they were put.
     """
@@ -339,6 +371,26 @@ class RetrainingRow:
     at_ms: int
     recorded_at_ms: int
     detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrainingStep:
+    """The request has this status since `at_ms` (the clock's time); `told` is what was said then."""
+
+    request: str
+    status: str
+    told: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseRow:
+    """No retraining of the model, or of any ("")."""
+
+    model: str
+    who: str
+    at_ms: int
+    why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,13 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
+from alerts.lifecycle import Acknowledgement
+from alerts.record import Page
+from alerts.silence import Silence
 from monitor.ports import PartitionId
-from monitor.store import checkpoint, closing, outbox, performance, prune, reading, references, schema, sources
+from monitor.store import (
+    acknowledgements,
+    acts,
+    checkpoint,
+    closing,
+    outbox,
+    performance,
+    prune,
+    reading,
+    references,
+    retraining,
+    schema,
+    sources,
+    telling,
+    transitions,
+)
 from monitor.store.engine import BUSY_TIMEOUT_MS, Database
 from monitor.store.outcomes import Join
+from monitor.store.posts import StoredPosts
 from monitor.store.records import (
+    ActRow,
     AlertRow,
     Checkpoint,
     CheckpointResult,
@@ -24,12 +44,18 @@ from monitor.store.records import (
     OutboxRow,
     PaneSummary,
     PartitionState,
+    PauseRow,
     QuarantineRow,
     ReferenceRow,
     RetrainingRow,
+    RetrainingStep,
+    ToldRow,
     UnconfiguredRow,
     WindowRow,
 )
+
+if TYPE_CHECKING:
+    from alerts.notifiers.slack import Posts  # brings its HTTP client along
 
 
 class Store:
@@ -204,11 +230,74 @@ class Store:
         """How many references were added so far. Read it before `references`, never after."""
         return references.reference_generation(self._db)
 
-    # Alerts and messages
+    # Alerts
 
     def alerts(self, history: bool = False) -> list[AlertRow]:
         """The newest transition of each alert, or all transitions, in the order they were put."""
-        return reading.alerts(self._db, history)
+        return transitions.alerts(self._db, history)
+
+    def firing_alerts(self) -> list[AlertRow]:
+        """The newest transition of each alert that fires, in the order they were put. Cheap, however many alerts there were."""
+        return transitions.firing_alerts(self._db)
+
+    def alert_history(self, alert_id: str) -> list[AlertRow]:
+        """All transitions of one alert, in the order they were put."""
+        return transitions.alert_history(self._db, alert_id)
+
+    def telling_due(self, now_ms: int) -> bool:
+        """Whether a turn of telling has something to do: a transition is pending, or something kept is to be looked at by now. Cheap."""
+        return telling.telling_due(self._db, now_ms)
+
+    def telling(self) -> AbstractContextManager[telling.TellingTransaction | None]:
+        """One transaction over everything that is decided about whom to tell; None while another worker is at it."""
+        return telling.telling(self._db)
+
+    def told(self, alert_id: str) -> list[ToldRow]:
+        """What became of the alert at each receiver, by receiver."""
+        return transitions.told(self._db, alert_id)
+
+    def told_to(self, receiver: str) -> set[str]:
+        """The alerts of which the newest record at this receiver is that they were told."""
+        return transitions.told_to(self._db, receiver)
+
+    def told_by(self, receiver: str) -> list[tuple[ToldRow, AlertRow]]:
+        """The newest record of each alert at this receiver, oldest first, with the newest transition of the alert."""
+        return transitions.told_by(self._db, receiver)
+
+    def pages(self) -> list[Page]:
+        """Oldest first, each with the newest verdict that was given on an alert of its incident."""
+        return acts.pages(self._db)
+
+    def posts(self, receiver: str, now_ms: Callable[[], int]) -> Posts:
+        """Where the receiver keeps its first message of an incident. Its methods raise nothing and may be called by any thread."""
+        return StoredPosts(self._db, receiver, now_ms)
+
+    # What people do
+
+    def acknowledge(self, acknowledgement: Acknowledgement, act: ActRow) -> None:
+        """It holds for the groups that the alert is in and for those that it comes into. Waits for a turn of telling under way."""
+        acts.acknowledge(self._db, acknowledgement, act)
+
+    def acknowledgements(self, alert_id: str) -> list[Acknowledgement]:
+        """Oldest first; the last one holds."""
+        return acknowledgements.acknowledgements(self._db, alert_id)
+
+    def put_silence(self, silence: Silence, act: ActRow) -> None:
+        """Takes the place of the one with the same id."""
+        acts.put_silence(self._db, silence, act)
+
+    def silences(self) -> list[Silence]:
+        """All that are kept, also those that are over, in order of their ends."""
+        return acts.silences(self._db)
+
+    def put_act(self, act: ActRow) -> None:
+        acts.put_act(self._db, act)
+
+    def acts(self, limit: int | None = None) -> list[ActRow]:
+        """The last `limit`, oldest first."""
+        return acts.acts(self._db, limit)
+
+    # Messages
 
     def lease_outbox(self, now_ms: int, owner: str, lease_ms: int, limit: int) -> list[OutboxRow]:
         """Due messages for this sender alone until the lease ends, also those that have expired: of each (receiver, ordering_key) the
@@ -241,17 +330,43 @@ class Store:
     def outbox_pending(self, receiver: str | None = None) -> int:
         return outbox.outbox_pending(self._db, receiver)
 
-    def retraining(self) -> list[RetrainingRow]:
-        return reading.retrainings(self._db)
+    # Retraining
 
-    def set_retraining_status(self, request_id: str, status: str, told: str, now_ms: int) -> bool:
-        """Move a request on; `told` becomes `delivery` in its detail, its reason stays. False, nothing is changed and the log tells
-        why, where the request is unknown or may not go from its status to this one."""
-        return outbox.set_retraining_status(self._db, request_id, status, told, now_ms)
+    def retraining(self) -> list[RetrainingRow]:
+        return retraining.retrainings(self._db)
+
+    def retraining_steps(self, request_id: str) -> list[RetrainingStep]:
+        """Each status that the request has had, oldest first."""
+        return retraining.retraining_steps(self._db, request_id)
+
+    def set_retraining_status(
+        self, request_id: str, status: str, told: str, now_ms: int, detail: Mapping[str, Any] | None = None, /
+    ) -> bool:
+        """Move a request on, with a step where its status changes; `told` becomes `delivery` in its detail, the keys of `detail` are set
+        there too, its reason stays. False, nothing is changed and the log tells why, where the request is unknown or may not go from its
+        status to this one."""
+        return retraining.set_retraining_status(self._db, request_id, status, told, now_ms=now_ms, detail=detail)
 
     def approve_retraining(self, message: OutboxRow) -> bool:
-        """Send a proposed request: puts its message. False when the request waits no longer."""
-        return outbox.approve_retraining(self._db, message)
+        """Send a proposed request: puts its message. False when the request waits no longer or its message is there already."""
+        return retraining.approve_retraining(self._db, message)
+
+    def cancel_retraining(self, request_id: str, told: str, now_ms: int, act: ActRow) -> bool:
+        """End a request, and its message where that still waits (one that is being sent may arrive all the same). False, and no act, where
+        the request is unknown or has ended."""
+        return retraining.cancel_retraining(self._db, request_id, told, now_ms, act)
+
+    def pause_retraining(self, pause: PauseRow, act: ActRow) -> None:
+        """Takes the place of the pause of the same model."""
+        retraining.pause_retraining(self._db, pause, act)
+
+    def resume_retraining(self, model: str, act: ActRow) -> bool:
+        """False, and no act, where that (a model, or "" for all of them) is not paused."""
+        return retraining.resume_retraining(self._db, model, act)
+
+    def retraining_pauses(self) -> dict[str, PauseRow]:
+        """By model; "" is all of them."""
+        return retraining.retraining_pauses(self._db)
 
     # What could not be used
 
@@ -279,6 +394,7 @@ class Store:
     ) -> dict[str, int]:
         """Delete what was recorded longer ago than its retention, `batch` rows a transaction; returns how many by table.
 
-        `windows_ms` also holds for alerts, retraining and the state of final panes, `quarantine_ms` for gaps and finished messages.
+        `windows_ms` also holds for alerts and what was made of them, retraining, acts and the state of final panes, `quarantine_ms` for
+        gaps and finished messages. An alert that fires is kept.
         """
         return prune.prune(self._db, now_ms, windows_ms=windows_ms, quarantine_ms=quarantine_ms, batch=batch)

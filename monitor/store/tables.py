@@ -1,8 +1,8 @@
 """The tables, as the newest migration leaves them (a test compares the two).
 
 Times are BigInteger ms UTC. Columns bear the names of the record fields they fill. Locks are taken in this order everywhere:
-model_state, source_partition, counter, pane, state, join_layout, outcome_join, performance_pane, performance_state, the rest; within a
-table in key order.
+model_state, source_partition, counter, pane, state, join_layout, outcome_join, performance_pane, performance_state, turn, outbox,
+retraining, alert, the rest; within a table in key order. Of `turn` a closer takes `retraining` at most, telling and people `telling`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     literal_column,
     text,
 )
@@ -55,6 +56,11 @@ def _int(name: str, *, null: bool = False) -> Column[int]:
 
 def _bool(name: str) -> Column[bool]:
     return Column(name, Boolean, nullable=False)
+
+
+def _flag(name: str) -> Column[bool]:
+    """False where nothing is said: of a column that came later."""
+    return Column(name, Boolean, nullable=False, server_default=false())
 
 
 def _blob(name: str, *, null: bool = False) -> Column[bytes]:
@@ -184,12 +190,64 @@ alert = Table(
     _text("reason"),
     _text("text"),
     _int("recorded_at_ms"),
+    _flag("stale"),
+    _flag("pending"),  # nobody has been told yet: the next turn of telling takes it
+    _flag("newest"),  # of the transitions of its id
     Index(None, "id", "seq"),
     Index(None, "model", "fingerprint"),
+    Index(
+        "ix_alert_firing",
+        "seq",
+        sqlite_where=text("newest = 1 AND status = 'firing'"),
+        postgresql_where=text("newest AND status = 'firing'"),
+    ),
+    Index("ix_alert_pending", "seq", sqlite_where=text("pending = 1"), postgresql_where=text("pending")),
+    sqlite_autoincrement=True,
+)
+IS_FIRING = alert.c.newest & (alert.c.status == literal_column("'firing'"))  # as its index has it
+
+alert_state = Table("alert_state", metadata, _key("fingerprint"), _text("model"), _text("body"), Index(None, "model"))
+
+# Whoever has locked a row here has its turn, over all workers; the rows never change.
+turn = Table("turn", metadata, _key("name"))
+TELLING, RETRAINING = "telling", "retraining"
+
+# What telling keeps from one turn to the next: groups, and in alert_desk by name what is not of one group.
+alert_group = Table("alert_group", metadata, _key("key"), _text("body"), _int("look_ms", null=True))
+alert_desk = Table("alert_desk", metadata, _key("name"), _text("body"), _int("look_ms", null=True))
+LINKS, STORMS = "links", "storms"
+
+# What became of an alert at a receiver; the newest record takes the place of older ones.
+alert_told = Table(
+    "alert_told", metadata, _key("alert"), _key("receiver"), _text("outcome"), _text("detail"), _int("at_ms"),
+    Index(None, "receiver", "outcome"),
+)  # fmt: skip
+
+page = Table("page", metadata, _key("incident"), _key("model"), _int("at_ms"))
+
+# Where a receiver has its first message of an incident.
+post = Table("post", metadata, _key("receiver"), _key("incident"), _text("channel"), _text("ts"), _int("at_ms"))
+
+silence = Table("silence", metadata, _key("id"), _text("body"), _int("ends_ms"))
+
+acknowledgement = Table(
+    "acknowledgement",
+    metadata,
+    _serial("seq"),
+    _text("alert"),
+    _text("who"),
+    _int("at_ms"),
+    _text("severity"),
+    _text("verdict", null=True),
+    _text("comment"),
+    Index(None, "alert", "seq"),
     sqlite_autoincrement=True,
 )
 
-alert_state = Table("alert_state", metadata, _key("fingerprint"), _text("model"), _text("body"), Index(None, "model"))
+act = Table(
+    "act", metadata, _serial("seq"), _int("at_ms"), _text("who"), _text("act"), _text("subject"), _text("detail"),
+    sqlite_autoincrement=True,
+)  # fmt: skip
 
 outbox = Table(
     "outbox",
@@ -228,6 +286,14 @@ retraining = Table(
     _text("detail"),
     Index(None, "model"),
 )
+
+retraining_step = Table(
+    "retraining_step", metadata, _serial("seq"), _text("request"), _text("status"), _text("told"), _int("at_ms"),
+    Index(None, "request", "seq"), sqlite_autoincrement=True,
+)  # fmt: skip
+
+# The kill switch: whose retraining is paused; model "" is all of them.
+retraining_pause = Table("retraining_pause", metadata, _key("model"), _text("who"), _int("at_ms"), _text("why"))
 
 reference = Table(
     "reference",
@@ -281,14 +347,9 @@ unconfigured = Table("unconfigured", metadata, _key("source_group"), _key("model
 
 # Small numbers for what prediction records belong to; (model, "", "") stands for the model itself.
 join_layout = Table(
-    "join_layout",
-    metadata,
-    _serial("code"),
-    _text("model"),
-    _text("version"),
-    _text("reference"),
+    "join_layout", metadata, _serial("code"), _text("model"), _text("version"), _text("reference"),
     UniqueConstraint("model", "version", "reference"),
-)
+)  # fmt: skip
 
 # PostgreSQL: a row for each (model, prediction id), by its hash. Empty on SQLite, where rows in random places cost ten times the writing.
 outcome_join = Table(

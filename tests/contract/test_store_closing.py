@@ -449,21 +449,18 @@ def test_prune_forgets_what_is_old_in_batches(store):
     finish(store, "sent", sent=True)
     assert set(store.prune(100, 1000, 1000).values()) == {0}
     deleted = store.prune(1000, 500, 500, batch=3)
-    expected = {
+    assert {name: count for name, count in deleted.items() if count} == {
         "windows": 7,
         "alert": 7,
         "retraining": 1,
+        "retraining_step": 1,
         "outbox": 1,
         "quarantine": 7,
         "gap": 1,
         "pane": 6,
         "state": 6,
         "track": 1,
-        "performance_pane": 0,
-        "performance_state": 0,
-        "detector_state": 0,
     }
-    assert deleted == expected
     assert [w.id for w in store.windows()] == ["young"]
     assert [w.id for w in store.newest_windows()] == ["young"]
     assert (len(store.quarantine()), store.outbox_pending(), len(store.references())) == (1, 1, 1)

@@ -6,17 +6,20 @@ import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from monitor.errors import TransientError, UserError
 from monitor.store import BusyError, Store, engine, migrations
 from monitor.store.tables import metadata
-from parts.stores import Worker, key, profile, window
+from parts.stores import Worker, alert, key, profile, window
 
 
 def refused(url: str, **more) -> str:
@@ -61,6 +64,36 @@ def test_an_empty_database_gets_the_schema_once(store_url):
 def test_upgrade_from_empty(store_url):
     Store.upgrade(store_url)
     Store.open(store_url, create=False).close()
+
+
+def test_alerts_of_the_schema_before_are_kept_and_told_no_more(store_url):
+    """Of each the newest transition is found; what they say was told by the program that put them."""
+    database = sa.create_engine(store_url)
+    with database.begin() as connection:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+        command.upgrade(config, "0002")
+        old = sa.Table("alert", sa.MetaData(), autoload_with=connection)
+        rows = [alert("a"), alert("b"), alert("a", severity="critical"), alert("b", status="resolved"), alert("c")]
+        names = [column.name for column in old.columns if column.name != "seq"]
+        connection.execute(sa.insert(old), [{name: getattr(row, name) for name in names} for row in rows])
+    database.dispose()
+    Store.upgrade(store_url)
+    store = Store.open(store_url)
+    assert [(a.seq, a.id, a.severity, a.status) for a in store.alerts()] == [
+        (3, "a", "critical", "firing"),
+        (4, "b", "warning", "resolved"),
+        (5, "c", "warning", "firing"),
+    ]
+    assert [a.seq for a in store.firing_alerts()] == [3, 5]
+    assert {(a.stale, a.pending) for a in store.alerts(history=True)} == {(False, False)}
+    assert not store.telling_due(10**15)
+    with store.closing("churn") as tx:
+        tx.put_alert(alert("a", status="resolved", pending=True))
+    with store.telling() as tx:
+        assert [a.seq for a in tx.arrivals()] == [6]
+    assert [a.seq for a in store.firing_alerts()] == [5]
+    store.close()
 
 
 def test_a_newer_schema_is_refused(store, store_url):
