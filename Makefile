@@ -42,9 +42,9 @@ clean:           ## remove the environment and every cache
 
 # A stamp is as old as the pyproject it was installed from, so a second run installs nothing.
 .venv/.installed: pyproject.toml
-	@if [ -e .venv/.installed-dev ]; then scripts/install '.[postgres,fast,dev]' && touch .venv/.installed-dev; else scripts/install '.[postgres]'; fi
+	@if [ -e .venv/.installed-dev ]; then scripts/install '.[postgres,fast,apprise,dev]' && touch .venv/.installed-dev; else scripts/install '.[postgres]'; fi
 	@touch $@
 
 .venv/.installed-dev: pyproject.toml
-	@scripts/install '.[postgres,fast,dev]'
+	@scripts/install '.[postgres,fast,apprise,dev]'
 	@touch .venv/.installed $@

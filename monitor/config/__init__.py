@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from monitor.config.load import load_config, parse_config
-from monitor.config.receivers import Alertmanager, Email, LogReceiver, PagerDuty, Receiver, Slack, Webhook
+from monitor.config.receivers import Alertmanager, Apprise, Email, LogReceiver, PagerDuty, Receiver, Slack, Webhook
+from monitor.config.retraining import Budget, CallBack, FleetRetraining, HttpTarget, Retraining
+from monitor.config.routes import FalseAlarms, ModelFalseAlarms, ReceiverLimit, Route, TimeInterval
 from monitor.config.types import (
     Columns,
     Config,
@@ -16,8 +18,6 @@ from monitor.config.types import (
     Model,
     ReferenceConfig,
     Retention,
-    Retraining,
-    Route,
     SourceConfig,
     Window,
 )
@@ -37,6 +37,10 @@ __all__ = [
     "Kind",
     "Task",
     "Retraining",
+    "FleetRetraining",
+    "Budget",
+    "CallBack",
+    "HttpTarget",
     "SourceConfig",
     "KafkaSource",
     "KafkaSecurity",
@@ -49,7 +53,12 @@ __all__ = [
     "Slack",
     "Email",
     "Alertmanager",
+    "Apprise",
     "Route",
+    "TimeInterval",
+    "ReceiverLimit",
+    "ModelFalseAlarms",
+    "FalseAlarms",
     "Retention",
     "Http",
     "Secret",

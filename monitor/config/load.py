@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from monitor.config.checks import check_references
 from monitor.config.receivers import FILES as RECEIVER_FILES
@@ -49,14 +50,14 @@ def _config(document: Document, base_dir: Path) -> Config:
         raise _refusal(problems)
     _include(document)
     _apply_defaults(document)
+    _spell_out_intervals(document)
     _resolve_paths(document, base_dir)
     parsed = None
     try:
         parsed = ConfigFile.model_validate(document.data)
     except ValidationError as error:
-        problems.extend(
-            translate(document, details) for details in error.errors(include_url=False, include_input=False)
-        )
+        found = error.errors(include_url=False, include_input=False)
+        problems.extend(translate(document, details) for details in found if not _follows(details, found))
     problems.extend(check_references(document))
     if parsed is None or problems:
         raise _refusal(problems)
@@ -67,13 +68,25 @@ def _config(document: Document, base_dir: Path) -> Config:
         sources={name: entry.chosen() for name, entry in parsed.sources.items()},
         receivers={name: entry.chosen() for name, entry in parsed.receivers.items()},
         routes=parsed.routes,
-        retraining_targets={name: entry.webhook for name, entry in parsed.retraining_targets.items()},
+        retraining_targets={name: entry.chosen() for name, entry in parsed.retraining_targets.items()},
         retention=parsed.retention,
         http=parsed.http,
         fallbacks={name: entry.fallback for name, entry in parsed.receivers.items() if entry.fallback is not None},
         links=parsed.links,
         egress=parsed.egress,
         heartbeat=parsed.heartbeat,
+        limits={name: limit for name, entry in parsed.receivers.items() if (limit := entry.storm_limit()) is not None},
+        time_intervals=parsed.time_intervals,
+        false_alarms=parsed.false_alarms,
+        retraining=parsed.retraining,
+    )
+
+
+def _follows(details: ErrorDetails, found: list[ErrorDetails]) -> bool:
+    """A list counts as too short when one of its items is wrong, which is told already."""
+    place = details["loc"]
+    return details["type"] == "too_short" and any(
+        other["loc"][: len(place)] == place and len(other["loc"]) > len(place) for other in found
     )
 
 
@@ -153,6 +166,16 @@ def _spell_out_window(document: Document, path: KeyPath, model: object) -> None:
         size = (*path, "window", "size")
         document.keys[size] = document.values[size] = document.mark((*path, "window"))
         model["window"] = {"size": model["window"]}
+
+
+def _spell_out_intervals(document: Document) -> None:
+    intervals = document.data.get("time_intervals")
+    for name, times in intervals.items() if isinstance(intervals, dict) else ():
+        path: KeyPath = ("time_intervals", name)
+        if isinstance(times, str | tuple):
+            listed = (*path, "times")
+            _copy_marks(document, path, (*listed, 0) if isinstance(times, str) else listed, times)
+            intervals[name] = {"times": (times,) if isinstance(times, str) else times}
 
 
 def _merged(

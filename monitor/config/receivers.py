@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Self
 
-from pydantic import AfterValidator, Field, PlainValidator, StringConstraints, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 
+from alerts import storm
 from alerts.addresses import is_mail_address
 from alerts.message import DEFAULT_TEXT, DEFAULT_TITLE, Wording, check_link, check_template
+from monitor.config.routes import OrOff, ReceiverLimit, is_off
 from monitor.config.values import AlertLabel, OneOf, PositiveDuration, SecretValue, Strict, Text, Url
 
 
@@ -129,13 +139,21 @@ class Alertmanager(Strict):
     heartbeat: bool = False
 
 
-Receiver = Webhook | LogReceiver | PagerDuty | Slack | Email | Alertmanager
+class Apprise(Strict):
+    """Whatever the library of that name reaches; `url` is its address of one service. Needs the extra `apprise`."""
+
+    url: SecretValue
+    template: TemplateConfig = TemplateConfig()
+
+
+Receiver = Webhook | LogReceiver | PagerDuty | Slack | Email | Alertmanager | Apprise
+STREAMS = (Webhook, LogReceiver, Alertmanager)  # machines, which are told everything that happens
 
 
 class ReceiverEntry(OneOf):
-    """`fallback` names a receiver that is told too when this one cannot be reached."""
+    """`fallback` names a receiver that is told too when this one cannot be reached. `limit` is for those that wake people."""
 
-    beside: ClassVar[frozenset[str]] = frozenset({"fallback"})
+    beside: ClassVar[frozenset[str]] = frozenset({"fallback", "limit"})
 
     webhook: Webhook | None = None
     log: LogReceiver | None = None
@@ -143,15 +161,29 @@ class ReceiverEntry(OneOf):
     slack: Slack | None = None
     email: Email | None = None
     alertmanager: Alertmanager | None = None
+    apprise: Apprise | None = None
     fallback: Text | None = None
+    limit: Annotated[
+        Annotated[ReceiverLimit, OrOff()] | None, BeforeValidator(lambda value: None if is_off(value) else value)
+    ] = None
+
+    @model_validator(mode="after")
+    def _limits_people(self) -> Self:
+        if self.limit is not None and isinstance(self.chosen(), STREAMS):
+            raise ValueError(
+                "limit is for receivers that wake people; a webhook, a log and an Alertmanager get everything"
+            )
+        return self
 
     def chosen(self) -> Receiver:
-        kinds = (self.webhook, self.pagerduty, self.slack, self.email, self.alertmanager, self.log)
+        kinds = (self.webhook, self.pagerduty, self.slack, self.email, self.alertmanager, self.apprise, self.log)
         return next((kind for kind in kinds if kind is not None), LogReceiver())
 
-
-class TargetEntry(Strict):
-    webhook: Webhook
+    def storm_limit(self) -> storm.Limit | None:
+        """PagerDuty has one unless it is switched off, others only where it is stated."""
+        if self.limit is not None:
+            return self.limit.limit()
+        return storm.Limit() if self.pagerduty is not None and "limit" not in self.model_fields_set else None
 
 
 class Heartbeat(Strict):
@@ -170,6 +202,9 @@ FILES: tuple[tuple[str, ...], ...] = (
     ("receivers", "*", "email", "password", "file"),
     ("receivers", "*", "email", "ca_file"),
     ("receivers", "*", "alertmanager", "token", "file"),
-    ("retraining_targets", "*", "webhook", "secret", "file"),
+    ("receivers", "*", "apprise", "url", "file"),
+    ("retraining_targets", "*", "*", "secret", "file"),
+    ("retraining_targets", "*", "*", "ca_file"),
+    ("retraining", "callback", "secret", "file"),
     ("heartbeat", "url", "file"),
 )

@@ -6,7 +6,7 @@ Durations are milliseconds here. Only keys whose feature works are known; the re
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -21,8 +21,12 @@ from pydantic import (
     model_validator,
 )
 
+from alerts import storm
+from alerts.time_windows import TimeWindow
 from detectors.limits import parse_limit
-from monitor.config.receivers import Egress, Heartbeat, Links, Receiver, ReceiverEntry, TargetEntry, Webhook
+from monitor.config.receivers import Egress, Heartbeat, Links, Receiver, ReceiverEntry, Webhook
+from monitor.config.retraining import FleetRetraining, HttpTarget, Retraining, TargetEntry
+from monitor.config.routes import FalseAlarms, ModelFalseAlarms, OrTimes, Route, TimeInterval
 from monitor.config.values import (
     DAY_MS,
     AlertLabel,
@@ -115,18 +119,6 @@ class FeatureConfig(Strict):
         return self
 
 
-class Retraining(Strict):
-    mode: Literal["off", "propose", "auto"] = "propose"
-    target: Text | None = None
-    cooldown_ms: Duration = Field(default=DAY_MS, alias="cooldown")
-
-    @model_validator(mode="after")
-    def _has_target(self) -> Self:
-        if self.mode != "off" and self.target is None:
-            raise ValueError("names no target")
-        return self
-
-
 class Limit(Strict):
     """What a user will not have, whatever is usual: a metric, a feature's quality rate or drift value (`accuracy`, `income.missing`, `income.drift`).
 
@@ -182,6 +174,7 @@ class Model(Strict):
     outcomes: Outcomes = Outcomes()
     labels: dict[AlertLabel, Text] = Field(default_factory=dict)
     retraining: Retraining | None = None
+    false_alarms: ModelFalseAlarms | None = None
     page_max_age_ms: PositiveDuration = Field(default=6 * 3_600_000, alias="page_max_age")
     _name: str = PrivateAttr(default="")
 
@@ -218,7 +211,7 @@ class Model(Strict):
         return labels
 
 
-ALERT_LABELS = frozenset({"model", "version", "monitor", "subject", "severity"})
+ALERT_LABELS = frozenset({"model", "version", "segment", "monitor", "subject", "check", "severity", "incident"})
 
 
 class KafkaSecurity(Strict):
@@ -287,13 +280,6 @@ class _SourceEntry(OneOf):
         return self.kafka or self.file or self.memory or MemorySource()
 
 
-class Route(Strict):
-    """The first route whose every `match` equals the alert's label decides."""
-
-    match: dict[Text, Text] = Field(default_factory=dict)
-    receiver: Text
-
-
 class Retention(Strict):
     windows_ms: PositiveDuration = Field(default=400 * DAY_MS, alias="windows")
     outcomes_ms: PositiveDuration = Field(default=90 * DAY_MS, alias="outcomes")
@@ -309,6 +295,7 @@ class Http(Strict):
         "127.0.0.1:8080"
     )
     tokens: Tokens = Tokens()
+    series: Annotated[int, Field(ge=1_000, le=1_000_000)] = 10_000  # of one scrape: a limit, whatever is watched
 
     @property
     def host(self) -> str:
@@ -352,6 +339,9 @@ class ConfigFile(Strict):
     models: Annotated[dict[Name, Model], Field(min_length=1)]
     receivers: dict[Name, ReceiverEntry] = Field(default_factory=dict)
     routes: tuple[Route, ...] = ()
+    time_intervals: dict[Name, Annotated[TimeInterval, OrTimes()]] = Field(default_factory=dict)
+    false_alarms: FalseAlarms = FalseAlarms()
+    retraining: FleetRetraining = FleetRetraining()
     retraining_targets: dict[Name, TargetEntry] = Field(default_factory=dict)
     retention: Retention = Retention()
     links: Links = Field(default_factory=dict)
@@ -368,6 +358,7 @@ class Config:
     """What the service runs on. Paths are absolute; secrets are not read yet. `http` None listens nowhere.
 
     `fallbacks`: receiver -> the one that is told too when it cannot be reached. `links`: name -> URL with placeholders.
+    `limits`: receiver -> how many messages it may be sent, of those that have a limit.
     """
 
     base_dir: Path
@@ -376,10 +367,18 @@ class Config:
     sources: Mapping[str, SourceConfig]
     receivers: Mapping[str, Receiver]
     routes: tuple[Route, ...]
-    retraining_targets: Mapping[str, Webhook]
+    retraining_targets: Mapping[str, Webhook | HttpTarget]
     retention: Retention
     http: Http | None
     fallbacks: Mapping[str, str] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
     egress: Egress = field(default_factory=Egress)
     heartbeat: Heartbeat | None = None
+    limits: Mapping[str, storm.Limit] = field(default_factory=dict)
+    time_intervals: Mapping[str, TimeInterval] = field(default_factory=dict)
+    false_alarms: FalseAlarms = field(default_factory=FalseAlarms)
+    retraining: FleetRetraining = field(default_factory=FleetRetraining)
+
+    def windows_of(self, names: Iterable[str]) -> tuple[TimeWindow, ...]:
+        """All spans of the named time intervals."""
+        return tuple(window for name in names for window in self.time_intervals[name].windows())

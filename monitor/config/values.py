@@ -56,7 +56,8 @@ def _longer_than_zero(value: int) -> int:
     return value
 
 
-def _http_url(value: str) -> str:
+def check_url(value: str) -> str:
+    """The value itself. Raises ValueError for what is no address by HTTP."""
     if not re.fullmatch(r"https?://[^\s/?#]+([/?#]\S*)?", value):
         raise ValueError("should be a URL that starts with http:// or https://")
     return value
@@ -97,7 +98,7 @@ Duration = Annotated[
 PositiveDuration = Annotated[Duration, AfterValidator(_longer_than_zero)]
 Label = Annotated[str, PlainValidator(_label), WithJsonSchema({"type": ["string", "number", "boolean"]})]
 Start = Annotated[str | int, PlainValidator(_start), WithJsonSchema({"type": "string"})]
-Url = Annotated[str, AfterValidator(_http_url)]
+Url = Annotated[str, AfterValidator(check_url)]
 SecretValue = Annotated[
     Secret,
     PlainValidator(Secret.parse),

@@ -19,15 +19,16 @@ def translate(document: Document, error: ErrorDetails) -> Problem:
     about_key = error["type"] in ("extra_forbidden", "missing") or "[key]" in error["loc"]
     mark = document.mark(path, key=about_key)
     message, fix = _words(error, path)
-    origin = ("defaults", *path[2:])
-    if (
-        error["type"] != "missing"
-        and path[:1] == ("models",)
-        and len(path) > 2
-        and mark == document.mark(origin, key=about_key)
-    ):
-        path = origin  # one mistake in `defaults` is one line, not one a model
+    if error["type"] != "missing":
+        path = written_at(document, path, key=about_key)
     return Problem(mark, path, message, fix)
+
+
+def written_at(document: Document, path: KeyPath, *, key: bool = False) -> KeyPath:
+    """The path, or that in `defaults` where it came from there: one mistake is one line, not one a model."""
+    origin = ("defaults", *path[2:])
+    from_defaults = path[:1] == ("models",) and len(path) > 2
+    return origin if from_defaults and document.mark(path, key=key) == document.mark(origin, key=key) else path
 
 
 def _words(error: ErrorDetails, path: KeyPath) -> tuple[str, str]:

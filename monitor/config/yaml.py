@@ -64,7 +64,7 @@ class Document:
 def read_document(text: str, file: str) -> Document:
     """Never raises for what the text holds: `problems` says it, and `data` is None where nothing could be read.
 
-    `x-*` keys are left out. Duplicate keys, foreign tags and further documents are problems.
+    `x-*` keys are left out, but not of headers and bodies that are meant for others. Duplicate keys, foreign tags and further documents are problems.
     """
     document = Document(None, file)
     if text.lstrip().startswith("{"):  # JSON writes characters beyond 16 bits as two escapes, YAML as one
@@ -115,6 +115,10 @@ for _tag, _pattern, _first in (
 _CONTAINERS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 
+def _is_foreign(path: Path) -> bool:
+    return path[:1] == ("retraining_targets",) and path[2:3] == ("http",) and path[3:4] in (("headers",), ("body",))
+
+
 class _Builder:
     def __init__(self, document: Document) -> None:
         self._document = document
@@ -156,7 +160,7 @@ class _Builder:
                 self._problem(source, path, "<< takes a mapping or a list of mappings")
         self._document.values[path] = self._mark(node)
         for name, (key, value) in pairs.items():
-            if not name.startswith("x-"):
+            if not name.startswith("x-") or _is_foreign(path):
                 self._document.keys[(*path, name)] = self._mark(key)
                 out[name] = self.build(value, (*path, name), around)
         return out

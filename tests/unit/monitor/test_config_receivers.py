@@ -8,6 +8,7 @@ import pytest
 
 from alerts.fallback import WithFallback
 from alerts.notifiers.alertmanager import AlertmanagerNotifier
+from alerts.notifiers.apprise import AppriseNotifier
 from alerts.notifiers.email import EmailNotifier
 from alerts.notifiers.log import LogNotifier
 from alerts.notifiers.pagerduty import PagerDutyNotifier
@@ -166,3 +167,19 @@ def test_an_authority_s_file_that_is_not_there_is_told(load) -> None:
     config = load(ONE % "email: {host: h, from: a@b, to: a@b, ca_file: none.pem}")
     with pytest.raises(UserError, match="receiver r: ca_file cannot be read: No such file"):
         notifiers(config)
+
+
+def test_apprise_goes_by_an_address_that_is_a_secret_and_cannot_be_held_to_closed_addresses(load, monkeypatch) -> None:
+    monkeypatch.setenv("APPRISE_URL", "json://127.0.0.1:9/planted")
+    text = ONE % "apprise: {url: {env: APPRISE_URL}}"
+    made = notifiers(load(text))["r"]
+    assert isinstance(made, AppriseNotifier)
+    assert "planted" not in repr(made)
+    monkeypatch.setenv("APPRISE_URL", "no://planted")
+    with pytest.raises(UserError) as caught:
+        notifiers(load(text))
+    assert str(caught.value).startswith("receiver r: the address is none that apprise knows")
+    with pytest.raises(
+        UserError, match=r"2:17: receivers\.r\.apprise: connects by itself, so it cannot be held to egress"
+    ):
+        load(f"{text}\negress: {{deny_private: true}}")
