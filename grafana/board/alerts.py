@@ -33,11 +33,11 @@ def alerts() -> dashboard.Dashboard:
             p.query("max by (channel) (driftline_notification_queue_items)", "{{channel}}"), decimals=0,
         )
     )  # fmt: skip
-    return made.with_panel(_duration()).with_panel(
+    return made.with_panel(_duration()).with_panel(_untold()).with_panel(
         p.words(
             "Every alert of Prometheus has a runbook (`docs/runbooks`), and the alert links to it. "
             "`driftline alerts list --history` shows every transition with its reason, `driftline retraining list` every request.",
-            width=12, height=8, title="Next",
+            width=24, height=4, title="Next",
         )
     )  # fmt: skip
 
@@ -84,7 +84,7 @@ def _by_model() -> p.table.Panel:
 def _episodes() -> p.bargauge.Panel:
     seen = f"sum by (monitor, severity) (max by (model, monitor, severity) (driftline_alert_episodes_total{{{SEEN}}}))"
     return p.bars(
-        "Alerts by monitor", "Episodes as far back as the store keeps them: which monitor speaks most.",
+        "Alerts by monitor", "Episodes as far back as the store keeps them: which monitor speaks most. Where the series budget is spent, of the models that are shown whole.",
         f"sort_desc({seen}) or (vector(0) unless on () {seen})", "{{monitor}} {{severity}}", limits=p.PLAIN, decimals=0,
     )  # fmt: skip
 
@@ -115,11 +115,22 @@ def _concept() -> p.table.Panel:
 
 def _requests() -> p.timeseries.Panel:
     made = p.lines(
-        "Requests to retrain", "By where they stand.",
+        "Requests to retrain", "By where they stand; and in this range how many were made, and how many a gate refused (a cooldown, a budget, a data fault).",
         p.query(f"sum by (status) (max by (model, status) (driftline_retraining_requests{{{SEEN}}}))", "{{status}}"),
-        p.query(f"sum(increase(driftline_retrain_triggers_total{{{SEEN}}}[$__range])) or vector(0)", "made in this range", ref="B"), decimals=0,
+        p.query(f"sum(increase(driftline_retrain_triggers_total{{{SEEN}, result=\"accepted\"}}[$__range])) or vector(0)", "made in this range", ref="B"),
+        p.query(f"sum(increase(driftline_retrain_triggers_total{{{SEEN}, result!=\"accepted\"}}[$__range])) or vector(0)", "refused in this range", ref="C"),
+        decimals=0,
     )  # fmt: skip
-    return p.coloured(made, {"open": p.BLUE, "succeeded": p.GREEN, "failed": p.RED})
+    return p.coloured(
+        made,
+        {
+            "open": p.BLUE,
+            "succeeded": p.GREEN,
+            "failed": p.RED,
+            "made in this range": "purple",
+            "refused in this range": p.GREY,
+        },
+    )
 
 
 def _duration() -> p.timeseries.Panel:
@@ -127,4 +138,11 @@ def _duration() -> p.timeseries.Panel:
     return p.lines(
         "Time to deliver", "Median and 95th percentile of an attempt.",
         p.query(quantile % "0.5", "{{channel}} median"), p.query(quantile % "0.95", "{{channel}} 95 %", ref="B"), unit="s",
+    )  # fmt: skip
+
+
+def _untold() -> p.timeseries.Panel:
+    return p.lines(
+        "Not told", "Alerts that a receiver was not told of, each in five minutes, by why: silenced, out of hours, explained by another, held for a summary.",
+        p.query("sum by (outcome) (increase(driftline_alerts_untold_total[5m]))", "{{outcome}}"), decimals=0,
     )  # fmt: skip

@@ -29,7 +29,7 @@ def feature() -> dashboard.Dashboard:
     return made.with_panel(
         p.bars(
             "The same name in other models", "A shared source that breaks moves it everywhere. Distance in units of the threshold; a bar ends at 2.",
-            "sort_desc(topk(10, %s))" % (EXCESS % ("model", 'feature=~"$feature"', "model", 'feature=~"$feature"')),
+            "sort_desc(topk(8, %s))" % (EXCESS % ("model", 'feature=~"$feature"', "model", 'feature=~"$feature"')),
             "{{model}}", height=8, high=2,
         )
     )  # fmt: skip

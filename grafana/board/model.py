@@ -62,21 +62,26 @@ def _figures() -> list[p.stat.Panel]:
     end = f"max(driftline_window_end_timestamp_seconds{{{ONE}}})"
     return [
         p.figure(
-            "State", "The worst decision on any feature, metric or detector.", f"max({p.SEVERITY})", limits=p.BY_SEVERITY, words=p.severity_words()
+            "State", "The worst decision on any feature, metric or detector.", f"max({p.SEVERITY})", limits=p.BY_SEVERITY, words=p.severity_words(), width=3,
         ),
         p.figure(
-            "Drifting features", "Features in state warning or critical.",
-            f'sum(max by (state) (driftline_drift_features{{{ONE}, state=~"warning|critical"}}))', limits=p.ANY_IS_WARNING,
+            "Within limits", "Share of this range without a critical decision on any feature, metric or detector: what an objective is held against.",
+            f"avg_over_time(((max by (model) ({{{p.DECISIONS}, {ONE}}})) < bool 2)[$__range:])", unit="percentunit", decimals=1,
+            limits=p.steps((None, p.RED), (0.95, p.ORANGE), (0.99, p.GREEN)), width=4,
+        ),
+        p.figure(
+            "Drifting", "Features in state warning or critical.",
+            f'sum(max by (state) (driftline_drift_features{{{ONE}, state=~"warning|critical"}}))', limits=p.ANY_IS_WARNING, width=3,
         ),
         p.figure(
             "Active alerts", "Alerts of the service that fire now.", f"sum(max by (severity) (driftline_alerts_active{{{ONE}}}))",
-            limits=p.ANY_IS_WARNING,
+            limits=p.ANY_IS_WARNING, width=3,
         ),
         p.figure("Window age", "Since the newest window ended, by the service's own clock.", f"{p.CLOCK} - {end}", unit="s", decimals=0),
-        p.figure("Reference age", "Since the reference was built.", f"{p.CLOCK} - max(driftline_baseline_created_timestamp_seconds{{{ONE}}})", unit="s", decimals=0),
+        p.figure("Reference age", "Since the reference was built.", f"{p.CLOCK} - max(driftline_baseline_created_timestamp_seconds{{{ONE}}})", unit="s", decimals=0, width=4),
         p.figure(
             "Version", "Versions whose windows are in use.", f"max by (model_version, task) (driftline_model_info{{{ONE}}})",
-            legend="{{model_version}} · {{task}}", name=True,
+            legend="{{model_version}} · {{task}}", name=True, width=3,
         ),
     ]  # fmt: skip
 
@@ -103,7 +108,7 @@ def _table() -> p.table.Panel:
         **shares,
     }
     return p.columns(
-        "Features", "The newest window, the worst first. Distances are in standard deviations of the reference. With very many models only the features nearest to their threshold are exported. Click a name.",
+        "Features", "The newest window, the worst first. Distances are in standard deviations of the reference. Where the series budget is spent only the features nearest to their threshold are here. Click a name.",
         queries, by="feature", sort="State", shown=shown, labels={"feature": "Feature"}, height=9,
     )  # fmt: skip
 

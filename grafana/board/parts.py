@@ -5,6 +5,7 @@ Colours say severity and nothing else: green ok, orange warning, red critical, b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from grafana_foundation_sdk.builders import (
@@ -187,9 +188,12 @@ def timeline(
 
 def bars(title: str, about: str, expr: str, legend: str, *, unit: str = "short", limits: dashboard.ThresholdsConfig = BY_EXCESS, width: int = 12,
          height: int = 9, decimals: int = 2, high: float | None = None) -> bargauge.Panel:  # fmt: skip
+    # A single bar has no name of its own unless the field is given one.
+    shown_name = re.sub(r"\{\{(\w+)\}\}", r"${__field.labels.\1}", legend)
     made = (
         bargauge.Panel()
         .title(title)
+        .display_name(shown_name)
         .description(about)
         .datasource(SOURCE)
         .with_target(query(expr, legend, instant=True))
@@ -209,13 +213,17 @@ def bars(title: str, about: str, expr: str, legend: str, *, unit: str = "short",
     return made if high is None else made.max(high)
 
 
-def heat(title: str, about: str, expr: str, *, width: int = 12, height: int = 8, unit: str = "s") -> heatmap.Panel:
+def heat(title: str, about: str, buckets: str, *, width: int = 12, height: int = 8, unit: str = "s") -> heatmap.Panel:
+    """How often each bucket was met. `buckets` selects the series of a histogram."""
+    expr = f"sum by (le) (increase({buckets}[$__rate_interval]))"
+    # Only where there is none in the whole range: Grafana subtracts bucket from bucket by place, not by time, so all need the same times.
+    nothing = f"({_NO_BUCKET} unless on () count(count_over_time({buckets}[$__range] @ end())))"
     return (
         heatmap.Panel()
         .title(title)
         .description(about)
         .datasource(SOURCE)
-        .with_target(query(f"{expr} or {_NO_BUCKET}", "{{le}}", heat=True))
+        .with_target(query(f"{expr} or {nothing}", "{{le}}", heat=True))
         .unit("short")
         .calculate(False)
         .y_axis(heatmap.YAxisConfig().unit(unit).axis_placement(cm.AxisPlacement.LEFT))

@@ -138,7 +138,7 @@ def _join() -> p.timeseries.Panel:
 def _delay_heat() -> p.heatmap.Panel:
     return p.heat(
         "Delay of outcomes", "Time from a prediction to its outcome, of the pairs made.",
-        f"sum by (le) (increase(driftline_outcome_delay_seconds_bucket{{{ONE}}}[$__rate_interval]))",
+        f"driftline_outcome_delay_seconds_bucket{{{ONE}}}",
     )  # fmt: skip
 
 

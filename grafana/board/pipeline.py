@@ -25,23 +25,31 @@ def pipeline() -> dashboard.Dashboard:
 
 def _figures() -> list[p.stat.Panel]:
     return [
-        p.figure("Processes", "Processes that export.", "count(driftline_build_info)", limits=p.steps((None, p.RED), (1, p.GREEN))),
+        p.figure("Processes", "Processes that export.", "count(driftline_build_info)", limits=p.steps((None, p.RED), (1, p.GREEN)), width=3),
+        p.figure(
+            "Configs", "Different configurations that processes run on. More than one is right only while they are being restarted.",
+            "count(count by (hash) (driftline_config_info))", limits=p.steps((None, p.GREEN), (2, p.ORANGE)), width=3,
+        ),
+        p.figure(
+            "Config age", "How long ago the process that has run longest read its configuration.",
+            f"{p.CLOCK} - min(driftline_config_last_reload_success_timestamp_seconds)", unit="s", decimals=0, width=3,
+        ),
         p.figure(
             "Lag", "Records that wait to be read, all topics.", "sum(max by (topic, partition) (driftline_consumer_lag_records))",
-            limits=p.steps((None, p.GREEN), (10_000, p.ORANGE), (100_000, p.RED)), decimals=0, spark=True,
+            limits=p.steps((None, p.GREEN), (10_000, p.ORANGE), (100_000, p.RED)), decimals=0, spark=True, width=3,
         ),
         p.figure(
-            "Oldest watermark", "How far the slowest model is behind the service's clock.",
-            f"{p.CLOCK} - min(max by (model) (driftline_watermark_timestamp_seconds))", unit="s", decimals=0,
+            "Watermark", "How far the slowest model is behind the service's clock.",
+            f"{p.CLOCK} - min(max by (model) (driftline_watermark_timestamp_seconds))", unit="s", decimals=0, width=3,
         ),
-        p.figure("Last checkpoint", "How long ago progress was made durable.", f"{p.CLOCK} - max(driftline_checkpoint_timestamp_seconds)", unit="s", decimals=0),
+        p.figure("Checkpoint", "How long ago progress was made durable.", f"{p.CLOCK} - max(driftline_checkpoint_timestamp_seconds)", unit="s", decimals=0, width=3),
         p.figure(
-            "In quarantine", "Records that could not be used, in this range.", "sum(increase(driftline_dead_letter_events_total[$__range]))",
-            limits=p.ANY_IS_WARNING, decimals=0,
+            "Quarantine", "Records that could not be used, in this range.", "sum(increase(driftline_dead_letter_events_total[$__range]))",
+            limits=p.ANY_IS_WARNING, decimals=0, width=3,
         ),
         p.figure(
             "Store errors", "Failed operations, retried or not, in this range.", "sum(increase(driftline_store_errors_total[$__range]))",
-            limits=p.ANY_IS_WARNING, decimals=0,
+            limits=p.ANY_IS_WARNING, decimals=0, width=3,
         ),
     ]  # fmt: skip
 
@@ -54,10 +62,12 @@ def _reading() -> list[p.timeseries.Panel]:
         ),
         p.lines("Lag", "Records between the last one read and the end.", p.query("sum by (topic) (max by (topic, partition) (driftline_consumer_lag_records))", "{{topic}}")),
         p.lines(
-            "What was not used", "Records per second: in quarantine, of models that nobody watches, without a value.",
+            "What was not used as sent",
+            "Records per second: in quarantine, of models that nobody watches, without a value; and of more versions than are told apart, which are judged together.",
             p.query(f"sum by (reason) (rate(driftline_dead_letter_events_total{RATE})) > 0 or sum(rate(driftline_dead_letter_events_total{RATE}))", "quarantine {{reason}}"),
             p.query(f"sum(rate(driftline_unconfigured_events_total{RATE}))", "not configured", ref="B"),
             p.query(f"sum(rate(driftline_null_value_records_total{RATE}))", "no value", ref="C"),
+            p.query(f"sum(rate(driftline_other_version_events_total{RATE})) or vector(0)", "too many versions", ref="D"),
             unit=p.EVENTS,
         ),
         p.lines(
@@ -78,14 +88,18 @@ def _closing() -> list[p.dm.Panel]:
             p.query(f"topk(10, {p.CLOCK} - max by (model) (driftline_watermark_timestamp_seconds))", "{{model}}"), unit="s",
         ),
         p.lines(
-            "Windows", "Windows judged per second, by kind and result.",
+            "Windows", "Windows judged per second, by kind and result; where the series budget is spent, of the models that are shown whole.",
             p.query(f"sum by (kind, result) (rate(driftline_windows_total{RATE}))", "{{kind}} {{result}}"), unit=p.EVENTS,
         ),
-        p.heat("Time of a checkpoint", "Counts, outcomes, quarantine and offsets in one transaction.", f'sum by (le) (increase(driftline_batch_duration_seconds_bucket{{stage="checkpoint"}}{RATE}))'),
-        p.heat("Time to judge a window", "All monitors together.", f"sum by (le) (increase(driftline_detector_duration_seconds_bucket{RATE}))"),
+        p.heat("Time of a checkpoint", "Counts, outcomes, quarantine and offsets in one transaction.", 'driftline_batch_duration_seconds_bucket{stage="checkpoint"}'),
+        p.heat("Time to judge a window", "All monitors together.", "driftline_detector_duration_seconds_bucket"),
         p.lines(
             "Store errors", "Per second, by operation. What failed is done again.",
-            p.query(f"sum by (operation) (rate(driftline_store_errors_total{RATE}))", "{{operation}}"), unit=p.EVENTS, width=24, height=6,
+            p.query(f"sum by (operation) (rate(driftline_store_errors_total{RATE}))", "{{operation}}"), unit=p.EVENTS,
+        ),
+        p.lines(
+            "Time by stage", "95th percentile of a batch: what was read becomes counts, is stored, windows are closed, alerts are told.",
+            p.query(f"histogram_quantile(0.95, sum by (le, stage) (rate(driftline_batch_duration_seconds_bucket{RATE})))", "{{stage}}"), unit="s",
         ),
     ]  # fmt: skip
 
@@ -93,10 +107,11 @@ def _closing() -> list[p.dm.Panel]:
 def _showing() -> list[p.timeseries.Panel]:
     return [
         p.lines(
-            "Series", "Exported by each process, and left out for the budget.",
+            "Series", "Exported by each process, the most that a scrape may have, and what was left out for that budget.",
             p.query("driftline_exported_series", "{{instance}}"),
-            p.query("sum(max by (model) (driftline_exported_series_suppressed))", "suppressed", ref="B"), decimals=0,
-        ),
+            p.query("sum(max by (model) (driftline_exported_series_suppressed))", "left out", ref="B"),
+            p.query("max(driftline_exported_series_limit)", "limit", ref="C"), decimals=0,
+        ).override_by_name("limit", [p.fixed(p.GREY), p.DASHED]).override_by_name("left out", [p.fixed(p.ORANGE)]),
         p.lines(
             "Time of a scrape", "Within each process, and scrapes that could not read the store, each in five minutes.",
             p.query("driftline_collector_duration_seconds", "{{instance}}"),

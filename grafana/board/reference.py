@@ -6,10 +6,11 @@ from pathlib import Path
 
 import yaml
 
+from monitor.budget import MODEL_SERIES_MAX, NAMED_MAX, OTHERS, PROCESS_SERIES_MAX
 from monitor.metric_families import CONTRACT
 from monitor.metrics import PREFIX
-from monitor.series import DETAIL_SERIES_A_MODEL, MODEL_SERIES_MAX, PROCESS_SERIES_MAX
 from monitor.telemetry import LABEL_SETS_MAX, MODEL_LABEL_SETS_MAX
+from monitor.versions import OTHER_VERSIONS, VERSIONS_MAX
 
 _HEAD = f"""# Metrics
 
@@ -25,11 +26,14 @@ is in the [changelog](../../CHANGELOG.md). How they are drawn and alerted on: [P
   simulation too. Every process that serves exports the same results: aggregate with `max by (model, ...)`, never with `sum`.
 * **Severity** is 0 (none), 1 (warning) or 2 (critical), after the correction for many tests and with the effect taken into account. p-values
   are not exported: they are no input of an alert.
-* **The budget**: {PROCESS_SERIES_MAX:,} series a process, {MODEL_SERIES_MAX:,} of the features, metrics and detectors of one model. When they do
-  not fit, the most severe are shown, then what says most of a whole model, then of each model what is nearest to its threshold; with very many models
-  {DETAIL_SERIES_A_MODEL} for each on average. What was left out is counted in `driftline_exported_series_suppressed`. Overviews by model are never cut.
+* **The budget** is a limit: {PROCESS_SERIES_MAX:,} series a process (`http: {{series: ...}}`), {MODEL_SERIES_MAX:,} of the features, metrics and detectors of
+  one model. Shown first is what the process counts, then of each model what boards and rules start from (17 series at most: facts, newest
+  windows, features by state, alerts, events, watermark), then what has drifted, the most severe first, then the rest, models that have drifted or of which an
+  alert fires or a retraining was asked for before quiet ones, and at last of each model the features nearest to their threshold. What was left out is in `driftline_exported_series_suppressed`,
+  by name for the {NAMED_MAX} models that miss most, and for all others together under `{OTHERS}`. At the default about 500 models have their overview.
 * **Names that come with the traffic** cannot grow a process: a counter keeps {LABEL_SETS_MAX:,} label sets ({MODEL_LABEL_SETS_MAX:,} where one label is a
-  configured model), the rest is counted under `other`. Segments, categories and bins are never labels.
+  configured model), the rest is counted under `other`. Of a model {VERSIONS_MAX} versions that are in use at once are told apart; events of more are judged
+  together, as version `{OTHER_VERSIONS}`. Segments, categories and bins are never labels.
 * Reserved names of features: `__score__` and other predictions, `__rows__` the traffic. Of metrics: `__labels__`, how labels come.
 """
 
