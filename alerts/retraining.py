@@ -208,7 +208,7 @@ def _refusal(facts: Facts) -> tuple[Reason, str] | None:
 def _switched_off(facts: Facts) -> tuple[Reason, str] | None:
     if facts.mode is Mode.OFF:
         return Reason.MODE_OFF, "Retraining is off for this model."
-    return (Reason.PAUSED, "All retraining is paused.") if facts.paused else None
+    return (Reason.PAUSED, "Retraining is paused.") if facts.paused else None
 
 
 def _faulty(facts: Facts) -> tuple[Reason, str] | None:

@@ -173,11 +173,18 @@ def read_answer(target: Target, status: int, headers: Mapping[str, str], body: b
     )
 
 
+def can_poll(target: Target, run_id: str | None) -> bool:
+    """Whether the target can be asked for a run. Some know it by our own id, so its own name is not always needed."""
+    if target.poll is None:
+        return False
+    return run_id is not None or not any(blank[1] == "run.id" for blank in _BLANK.finditer(target.poll.url))
+
+
 def poll_request(
-    target: Target, known: Values, run_id: str, secret: str | None = None, token: str | None = None
+    target: Target, known: Values, run_id: str | None, secret: str | None = None, token: str | None = None
 ) -> Rendered | None:
     """The question how the run does; None for a target that cannot be asked."""
-    if target.poll is None:
+    if target.poll is None or not can_poll(target, run_id):
         return None
     headers = {"accept": "application/json", **_auth_headers(target.auth, secret, token)}
     return Rendered(method="GET", url=_url(target.poll.url, {**known, "run.id": run_id}), headers=headers, body=b"")

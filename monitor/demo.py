@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +22,6 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from alerts.notifiers.log import LogNotifier
-from alerts.routing import LOG
 from alerts.sender import Sender
 from monitor.closing.closer import Closer
 from monitor.closing.scene import Decision
@@ -29,16 +29,21 @@ from monitor.commands import configure_log
 from monitor.config import Config, load_config
 from monitor.config.types import Http, KafkaSource
 from monitor.counting import Counted
+from monitor.demo_trainer import RetrainingLoop, Trainer, new_secrets, retrain
 from monitor.demo_world import DAYS, FAULTS, HOUR_MS, MODELS, START_MS, Fault, hour_of_events, reference_columns
 from monitor.errors import UserError
 from monitor.exposition import serve
 from monitor.ingest import Ingest, Pace
 from monitor.ports import Source
+from monitor.receivers import notifiers
+from monitor.retraining.follow import Follow
+from monitor.retraining.gates import DECISIONS, REFUSALS
 from monitor.runtime import Runtime
 from monitor.service import Heartbeat
 from monitor.sources.memory import MemoryLog, MemorySource
 from monitor.sources.opening import open_source
 from monitor.store import AlertRow, Store
+from monitor.telling.teller import Teller
 
 if TYPE_CHECKING:
     from monitor.sources.kafka_writer import TopicWriter
@@ -59,9 +64,10 @@ class SimulatedClock:
 
 @dataclass(slots=True)
 class Found:
-    """Alerts as they fired, held against what was injected."""
+    """Alerts as they fired, held against what was injected; and how they ended."""
 
     fired: list[AlertRow] = field(default_factory=list)
+    ended: dict[str, AlertRow] = field(default_factory=dict)
 
     def of(self, fault: Fault) -> AlertRow | None:
         """The first alert that tells of this fault by the finding it should be told by."""
@@ -84,7 +90,7 @@ class Found:
 
 
 def run_demo(*, leave: bool, listen: str | None, kafka: str | None) -> int:
-    """Returns the exit status: 0 only if every injected fault was found and nothing else was paged."""
+    """Returns the exit status: 0 only if every injected fault was found, nothing else was paged, and a retraining closed its alert."""
     configure_log(level=40)
     console = Console(highlight=False)
     begun = time.monotonic()
@@ -93,32 +99,37 @@ def run_demo(*, leave: bool, listen: str | None, kafka: str | None) -> int:
         console.print(
             f"[bold]Driftline demo[/bold]: {len(MODELS)} models, {DAYS} simulated days, {len(FAULTS)} faults to find"
         )
-        config = _write_world(folder)
+        secret_files = new_secrets(folder)
+        trainer = Trainer(secret_files["trainer"].read_text(encoding="utf-8"), partial(retrain, folder))
+        http = _http(listen, leave=leave)
+        config = _write_world(folder, trainer, http, secret_files)
         store = Store.open(config.store, durable=False)
         try:
             runtime = Runtime.build(config, store, clock)
             heartbeat = Heartbeat()
-            server = serve(runtime, heartbeat, _http(listen)) if listen or not leave else None
+            server = serve(runtime, heartbeat, http)
             with _traffic(kafka, config) as log:
-                events = _simulate(runtime, log, clock, found, console)
+                follow = Follow.of(config, store)
+                loop = RetrainingLoop(runtime=runtime, trainer=trainer, folder=folder, follow=follow)
+                events = _simulate(loop, log, clock, found, console)
             took = time.monotonic() - begun
-            status = _report(console, found, events, took)
-            if server is not None and not leave:
+            status = _report(console, found, store, events, took)
+            if not leave:
                 host, port = server.address
                 console.print(f"metrics at http://{host}:{port}/metrics until Ctrl-C")
                 _wait(heartbeat, clock)
-            if server is not None:
-                server.stop()
+            server.stop()
             return status
         finally:
+            trainer.close()
             store.close()
 
 
 def _simulate(
-    runtime: Runtime, log: tuple[Write, Source], clock: SimulatedClock, found: Found, console: Console
+    loop: RetrainingLoop, log: tuple[Write, Source], clock: SimulatedClock, found: Found, console: Console
 ) -> int:
     """Hour by hour: traffic is written, read, folded and judged; incidents are printed as they fire. Returns the number of events."""
-    write, source = log
+    runtime, (write, source) = loop.runtime, log
 
     news: list[AlertRow] = []
 
@@ -126,30 +137,35 @@ def _simulate(
         if isinstance(decision, AlertRow) and decision.status == "firing":
             found.fired.append(decision)
             news.append(decision)
+        elif isinstance(decision, AlertRow):
+            found.ended[decision.id] = decision
 
     pace = Pace(now_ms=clock, live=False)
     ingest = Ingest(
         source, runtime.store, runtime.new_intake, owner="demo", writer="demo", pace=pace, telemetry=runtime.telemetry
     )
     closer = runtime.closer(side_effects=True, decided=decided)
-    told = {LOG: Counted(LOG, LogNotifier(), runtime.telemetry)}
+    told = {name: Counted(name, notifier, runtime.telemetry) for name, notifier in notifiers(runtime.config).items()}
     sender = Sender(runtime.store, told, clock=clock, random=lambda: 0.0, owner="demo")
-    events = 0
+    teller, events = Teller(runtime.store, runtime.config, runtime.telemetry), 0
     with _progress(console) as progress:
         task = progress.add_task("simulated days", total=DAYS)
         for hour in range(DAYS * 24):
-            batches = [hour_of_events(model, hour) for model in MODELS]
+            batches = [hour_of_events(model, hour, loop.of(model.name)) for model in MODELS]
             clock.ms = START_MS + (hour + 1) * HOUR_MS
             events += write(batches)
             _read(ingest, events)
             if hour % CLOSE_EVERY_HOURS == CLOSE_EVERY_HOURS - 1:
                 _close(ingest, closer)
+                teller.turn(clock.ms)
                 sender.send_due()
+                loop.turn(clock.ms, sender)
                 _tell(console, news)
                 progress.update(task, completed=(hour + 1) / 24)
         ingest.checkpoint()
         closer.step()
         closer.finish_input()
+        teller.turn(clock.ms, flush=True)
         sender.send_due()
         _tell(console, news)
     sender.close(patience_seconds=2.0)
@@ -188,7 +204,7 @@ def _close(ingest: Ingest, closer: Closer) -> None:
     closer.step()
 
 
-def _report(console: Console, found: Found, events: int, took_seconds: float) -> int:
+def _report(console: Console, found: Found, store: Store, events: int, took_seconds: float) -> int:
     table = Table(
         title="injected against found (UTC)", box=None, header_style="bold", title_justify="left", pad_edge=False
     )
@@ -216,10 +232,39 @@ def _report(console: Console, found: Found, events: int, took_seconds: float) ->
         f"{len(FAULTS) - missed} of {len(FAULTS)} faults found, {len(false)} false pages (healthy: {', '.join(healthy)}); "
         f"{events:,} events in {took_seconds:.0f} s"
     )
-    return 1 if missed or false else 0
+    looped = _report_retraining(console, found, store)
+    return 0 if looped and not missed and not false else 1
 
 
-def _write_world(folder: Path) -> Config:
+def _report_retraining(console: Console, found: Found, store: Store) -> bool:
+    """Each retraining from its cause to the end of the alert, and what the gates refused. Returns whether there was one, and all went well."""
+    requests = store.retraining()
+    table = Table(title="retraining", box=None, header_style="bold", title_justify="left", pad_edge=False)
+    for name in ("model", "asked for", "by", "the job", "alert closed"):
+        table.add_column(name, overflow="fold")
+    well = bool(requests)
+    for row in requests:
+        detail = json.loads(row.detail)
+        cause = next((alert for alert in found.fired if alert.id == detail["alert"]), None)
+        end = found.ended.get(detail["alert"])
+        closed = row.status == "succeeded" and end is not None and end.reason in ("new_version", "new_reference")
+        well = well and closed
+        table.add_row(
+            row.model, _when(row.at_ms), "?" if cause is None else f"{cause.check} of {cause.subject}",
+            f"{row.status}: version {detail.get('version', '?')}",
+            "[bold red]NO[/bold red]" if end is None else f"[green]{_when(end.at_ms)}[/green] ({end.reason})",
+        )  # fmt: skip
+    console.print()
+    console.print(table if requests else "[bold red]no retraining was asked for[/bold red]")
+    for told, alert in store.told_by(DECISIONS):
+        if told.outcome in REFUSALS:
+            console.print(
+                f"refused: {alert.model}, {escape(f'{alert.check} of {alert.subject}')}: {escape(told.detail)}"
+            )
+    return well
+
+
+def _write_world(folder: Path, trainer: Trainer, http: Http, secret_files: Mapping[str, Path]) -> Config:
     """Reference tables and the configuration that a user would write."""
     models: dict[str, object] = {}
     for model in MODELS:
@@ -228,8 +273,15 @@ def _write_world(folder: Path) -> Config:
         models[model.name] = {
             "task": model.task, "window": model.window, "reference": {"path": f"{model.name}.parquet"}, **model.settings,
         }  # fmt: skip
+    secret = {name: {"file": str(file)} for name, file in secret_files.items()}
+    document = {
+        "store": f"sqlite:///{folder}/demo.db",
+        "models": models,
+        "retraining": {"callback": {"url": f"http://{http.host}:{http.port}", "secret": secret["callback"]}},
+        "retraining_targets": {"trainer": {"webhook": {"url": trainer.url, "secret": secret["trainer"]}}},
+    }
     path = folder / "driftline.yaml"
-    path.write_text(json.dumps({"store": f"sqlite:///{folder}/demo.db", "models": models}, indent=1), encoding="utf-8")
+    path.write_text(json.dumps(document, indent=1), encoding="utf-8")
     return load_config(path)
 
 
@@ -288,11 +340,19 @@ def _progress(console: Console) -> Progress:
     )  # fmt: skip
 
 
-def _http(listen: str | None) -> Http:
+def _http(listen: str | None, *, leave: bool) -> Http:
+    """Where the demo listens; one that leaves when done does so only for the trainer, on a port that is free."""
     try:
-        return Http.model_validate({"listen": listen or "127.0.0.1:8080"})
+        return Http.model_validate({"listen": listen or (f"127.0.0.1:{free_port()}" if leave else "127.0.0.1:8080")})
     except ValueError as error:
         raise UserError(f"--listen {listen}: write HOST:PORT of this machine, such as 127.0.0.1:8080") from error
+
+
+def free_port() -> int:
+    """One that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _wait(heartbeat: Heartbeat, clock: SimulatedClock) -> None:

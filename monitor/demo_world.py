@@ -22,7 +22,10 @@ Draw = Callable[[np.random.Generator, int], Columns]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is broken, where and when, and by which finding a user should learn of it."""
+    """What is broken, where and when, and by which finding a user should learn of it.
+
+    `stays`: it goes on after `end_ms`, but the model has been retrained on it by then, so nobody should be told any more.
+    """
 
     name: str
     model: str
@@ -30,6 +33,7 @@ class Fault:
     checks: tuple[str, ...]
     start_ms: int
     end_ms: int
+    stays: bool = False
 
     def covers(self, model: str, time_ms: int, slack_ms: int) -> bool:
         return self.model == model and self.start_ms - slack_ms <= time_ms < self.end_ms + slack_ms
@@ -58,7 +62,7 @@ def at(day: int, hour: int = 0) -> int:
 
 FAULTS = (
     Fault("null burst", "fraud", "device_score", ("missing",), at(5, 9), at(5, 21)),
-    Fault("shift", "churn", "income", ("distribution",), at(9), at(12)),
+    Fault("shift", "churn", "income", ("distribution",), at(9), at(10), stays=True),
     Fault("silent hour", "fraud", "rows", ("silence",), at(13, 14), at(13, 15)),
     Fault("unit change", "fraud", "amount", ("out_of_range", "distribution"), at(17, 6), at(18, 6)),
     Fault("new category", "churn", "plan", ("unseen",), at(21), at(24)),
@@ -116,7 +120,13 @@ def _credit(rng: np.random.Generator, n: int) -> Columns:
 
 
 MODELS = (
-    DemoModel("churn", "binary", "6h", 160, _churn, settings={"positive_label": "yes"}),
+    DemoModel(
+        "churn", "binary", "6h", 160, _churn,
+        settings={
+            "positive_label": "yes", "page_max_age": "12h",
+            "retraining": {"mode": "auto", "target": "trainer", "cooldown": "7d", "budget": {"requests": 2, "per": "28d"}},
+        },
+    ),
     DemoModel("fraud", "binary", "1h", 420, _fraud, settings={"positive_label": "yes"}),
     DemoModel("price", "regression", "1d", 60, _price),
     DemoModel(
@@ -129,10 +139,13 @@ MODELS = (
 )  # fmt: skip
 
 
-def reference_columns(model: DemoModel) -> Columns:
-    """What the model was trained on: the four weeks before, in time order."""
+def reference_columns(model: DemoModel, *, retrained: bool = False) -> Columns:
+    """What the model was trained on, in time order: the four weeks before; `retrained`: rows as they have been since what stays."""
     rng = np.random.default_rng([SEED, _number(model), 0])
     columns = model.draw(rng, REFERENCE_ROWS)
+    for fault in FAULTS if retrained else ():
+        if fault.stays and fault.model == model.name:
+            columns[fault.subject] = np.array(_broken(fault.subject, columns[fault.subject], {fault.subject}, rng))
     step_ms = DAYS * DAY_MS // REFERENCE_ROWS
     columns["timestamp"] = START_MS - DAYS * DAY_MS + step_ms * np.arange(REFERENCE_ROWS)
     if model.task == "regression":
@@ -140,11 +153,12 @@ def reference_columns(model: DemoModel) -> Columns:
     return columns
 
 
-def hour_of_events(model: DemoModel, hour: int) -> list[bytes]:
-    """What a model's producers send in one simulated hour, as canonical events: predictions in time order, the outcomes that fall due after them."""
+def hour_of_events(model: DemoModel, hour: int, version: str = "1") -> list[bytes]:
+    """What a model's producers send in one simulated hour, as canonical events: predictions of `version` in time order, then the outcomes that
+    fall due."""
     times, values = _hour(model, hour)
     values.pop(model.truth or "", None)
-    events = list(_encode(model, hour, times, values))
+    events = list(_encode(model, hour, times, values, version))
     predicted = hour - model.label_days * 24
     if model.truth is not None and predicted >= 0:
         times, values = _hour(model, predicted)
@@ -161,7 +175,9 @@ def _hour(model: DemoModel, hour: int) -> tuple[NDArray[np.int64], dict[str, lis
     columns = model.draw(rng, n)
     times = start_ms + np.sort(rng.integers(0, HOUR_MS, n))
     active = {
-        fault.subject for fault in FAULTS if fault.model == model.name and fault.start_ms <= start_ms < fault.end_ms
+        fault.subject
+        for fault in FAULTS
+        if fault.model == model.name and fault.start_ms <= start_ms and (fault.stays or start_ms < fault.end_ms)
     }
     if "rows" in active:
         return times[:0], {name: [] for name in columns}
@@ -200,7 +216,7 @@ def _broken(name: str, column: NDArray[np.generic], active: set[str], rng: np.ra
 
 
 def _encode(
-    model: DemoModel, hour: int, times: NDArray[np.int64], values: Mapping[str, list[object]]
+    model: DemoModel, hour: int, times: NDArray[np.int64], values: Mapping[str, list[object]], version: str
 ) -> Iterator[bytes]:
     encode = msgspec.json.Encoder().encode
     role = "value" if model.task == "regression" else "score"
@@ -209,7 +225,7 @@ def _encode(
     for place, (row, said, time_ms) in enumerate(zip(rows, values[role], times.tolist(), strict=True)):
         yield encode(
             {
-                "type": "prediction", "model": model.name, "version": "1", "id": f"{model.name}-{hour}-{place}", "ts": time_ms,
+                "type": "prediction", "model": model.name, "version": version, "id": f"{model.name}-{hour}-{place}", "ts": time_ms,
                 "features": dict(zip(names, row, strict=True)), "prediction": {role: said},
             }
         )  # fmt: skip
