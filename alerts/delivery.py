@@ -13,7 +13,10 @@ _TRY_AGAIN = frozenset({408, 425, 429})
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The receiver said that it has it."""
+    """The receiver said that it has it; of a retraining also by what name it runs there, as far as it told."""
+
+    run_id: str | None = None
+    run_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

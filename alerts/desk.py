@@ -14,7 +14,7 @@ from alerts.grouping import Audience, Group, Notice, Untold, Why
 from alerts.lifecycle import Severity
 from alerts.routing import LOG, Route
 
-_DIGEST = "digest"
+DIGEST = "digest"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class Rules:
         if place.receiver not in self.receivers:
             return None
         found = next((route for route in self.routes if route.name == place.route), None)
-        return found or Route(receiver=place.receiver, digest=place.route == _DIGEST)
+        return found or Route(receiver=place.receiver, digest=place.route == DIGEST)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +206,7 @@ class Work:
             if alert.stale:
                 self._records.append(Record(alert=alert.id, receiver=route.receiver, outcome=Outcome.STALE))
                 if people and receiver.limit is None:  # who has a limit is woken by every message
-                    yield Place(receiver=route.receiver, route=_DIGEST, labels=())
+                    yield Place(receiver=route.receiver, route=DIGEST, labels=())
                 continue
             if people:
                 home = self._links.get(alert.incident, alert.incident)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+import ssl
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -136,17 +137,19 @@ class HttpEdge:
     connections.
 
     The URL counts as a secret; only `host` (with its port) is ever shown. Raises ValueError, which shows nothing, for a
-    URL that cannot be used. Threads may share one.
+    URL that cannot be used, and OSError as `authorities`. Threads may share one.
     """
 
-    def __init__(self, url: str, *, limits: Limits | None = None, egress: Egress | None = None) -> None:
+    def __init__(
+        self, url: str, *, limits: Limits | None = None, egress: Egress | None = None, ca_file: str | None = None
+    ) -> None:
         self.limits = limits or Limits()
         self._url = _parsed(url)
         self.host = self._url.netloc.decode("ascii").rpartition("@")[2]
         self._client = httpx2.Client(
             follow_redirects=False,
             trust_env=False,
-            transport=_PinnedTransport(egress or Egress()),
+            transport=_PinnedTransport(egress or Egress(), ca_file),
             timeout=httpx2.Timeout(self.limits.read_seconds, connect=self.limits.connect_seconds),
             headers={"user-agent": "driftline", "accept-encoding": "identity"},
         )
@@ -157,17 +160,24 @@ class HttpEdge:
         return self.judge(answer, attempted_at_ms) if isinstance(answer, Answer) else answer
 
     def post(
-        self, body: bytes, headers: Mapping[str, str], *, read: bool = False, seconds: float | None = None
+        self,
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        method: str = "POST",
+        read: bool = False,
+        seconds: float | None = None,
     ) -> Answer | Retry | GaveUp:
         """The answer, or what it means that there is none. `read`: with its body, which is short or else no answer.
 
-        `seconds`: what is left where the attempt has more than one request.
+        `seconds`: what is left where the attempt has more than one request. `method`: a target of retraining may want
+        PUT, and is asked by GET.
         """
         deadline = Deadline()
         total = self.limits.total_seconds if seconds is None else min(seconds, self.limits.total_seconds)
         try:
             request = self._client.build_request(
-                "POST", self._url, content=body, headers=headers, extensions=_extensions(self._client, deadline, total)
+                method, self._url, content=body, headers=headers, extensions=_extensions(self._client, deadline, total)
             )
             with deadline.within(total):
                 response = self._client.send(request, stream=True)
@@ -221,8 +231,8 @@ class HttpEdge:
 class _PinnedTransport(httpx2.HTTPTransport):
     """The client's own transport, but its connections are made by `_Pinned`."""
 
-    def __init__(self, egress: Egress) -> None:
-        context = httpx2.create_ssl_context(trust_env=False)
+    def __init__(self, egress: Egress, ca_file: str | None) -> None:
+        context = authorities(ca_file)
         super().__init__(verify=context, trust_env=False)
         # An idle connection saves little at this rate, and one that the receiver has closed costs an attempt.
         self._pool = httpcore2.ConnectionPool(
@@ -261,6 +271,11 @@ class _Pinned(httpcore2.SyncBackend):
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
                 failure = error
         raise failure
+
+
+def authorities(ca_file: str | None) -> ssl.SSLContext:
+    """Whose certificates are believed: those of the file alone, or the usual ones. Raises OSError for a file that is none."""
+    return httpx2.create_ssl_context(trust_env=False) if ca_file is None else ssl.create_default_context(cafile=ca_file)
 
 
 def _extensions(client: httpx2.Client, deadline: Deadline, total: float) -> dict[str, Any]:

@@ -4,7 +4,8 @@
 `group_interval`, and a message goes out when something changed, or `repeat_interval` after the last one. That is
 Alertmanager's behaviour, with four differences that follow from alerts with a memory:
 
-* a stream (a webhook) is sent every transition, in order, also of an episode that was over before its message was due;
+* a stream (a webhook) is sent every transition, in order, also of an episode that was over before its message was due
+  or while nobody was to be told;
 * who heard that an alert fires hears that it is over, even if it is muted by then;
 * a group is due by its own clock, never at once because its windows lie in the past;
 * an alert that is worse than told is a change; one that somebody acknowledged is not repeated.
@@ -248,10 +249,16 @@ def _after(
     if notice is not None and name in notice.firing:
         reason = Untold.ALREADY_TOLD if not _is_news(member, audience) and notice.why is not Why.REPEATED else None
         return replace(member, told=str(member.severity), waiting=()), reason
+    # What is muted keeps its transitions: they are told when it is muted no longer.
+    if audience is Audience.STREAM:
+        return (member if member.firing or member.waiting else None), _untold(is_muted and bool(member.waiting))
     if member.firing:
-        # What is muted keeps its transitions: they are told when it is muted no longer.
-        return member, Untold.MUTED if is_muted else Untold.ALREADY_TOLD
+        return member, _untold(is_muted)
     return None, Untold.MUTED if is_muted else Untold.OVER_BEFORE_TOLD
+
+
+def _untold(is_muted: bool) -> Untold:
+    return Untold.MUTED if is_muted else Untold.ALREADY_TOLD
 
 
 def _next_tick_ms(group: Group, timing: Timing, now_ms: int) -> int:
@@ -265,7 +272,8 @@ def _next_tick_ms(group: Group, timing: Timing, now_ms: int) -> int:
 def _look_again_ms(group: Group, timing: Timing, audience: Audience, now_ms: int) -> int | None:
     firing = [m for m in group.members.values() if m.firing]
     looks = []
-    if any(_is_news(m, audience) for m in firing):  # muted: nobody knows for how long
+    if any(_is_news(m, audience) for m in firing) or any(m.waiting for m in group.members.values() if not m.firing):
+        # Muted: nobody knows for how long.
         looks.append(now_ms + max(timing.interval_ms, _MUTED_LOOK_MS))
     if timing.repeat_ms is not None and group.sent_ms is not None and not all(m.acknowledged for m in firing):
         ticks = max(1, -(-(group.sent_ms + timing.repeat_ms - now_ms) // timing.interval_ms))

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from alerts.alert import Alert
-from alerts.envelope import envelope
+from alerts.envelope import envelope, rfc3339
 from alerts.lifecycle import Severity, Status
 
 # A broken input explains the drift it causes, so the likely cause is the monitor that comes first here.
@@ -118,18 +118,31 @@ def summary(alerts: Sequence[Mapping[str, object]]) -> str:
 
 
 def render_incident(
-    *, incident: str, status: Status, timestamp_ms: int, alerts: Sequence[Mapping[str, object]], text: str | None = None
+    *,
+    incident: str,
+    status: Status,
+    timestamp_ms: int,
+    alerts: Sequence[Mapping[str, object]],
+    text: str | None = None,
+    sequence: int | None = None,
+    repeated: bool = False,
 ) -> bytes:
     """The body of a notification. `status` is the incident's after these transitions: firing while any alert of it is.
 
-    `text` replaces the summary. Rendered once, with its outbox row: a second rendering may differ once more is known.
+    `text` replaces the summary. `sequence`, for a stream: the number of the newest transition that is told, so that no
+    two messages hold the same data even where the same thing happens twice; `repeated`: nothing new is told. Rendered
+    once, with its outbox row: a second rendering may differ once more is known.
     """
-    data = {
+    data: dict[str, object] = {
         "incident": incident,
         "status": str(status),
         "summary": summary(alerts) if text is None else text,
         "alerts": list(alerts),
     }
+    if sequence is not None:
+        data["sequence"] = sequence
+    if repeated:
+        data["repeated_at"] = rfc3339(timestamp_ms)
     return envelope("driftline.incident", timestamp_ms, data)
 
 

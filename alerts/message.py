@@ -19,13 +19,14 @@ from alerts.incident import rank
 
 Alert = Mapping[str, Any]
 
-FIELDS = ("title", "summary", "status", "severity", "model", "version", "incident", "what", "since", "performance", "cause", "action",
-          "links")  # fmt: skip
+FIELDS = ("title", "summary", "status", "severity", "model", "models", "version", "incident", "what", "since", "performance",
+          "cause", "action", "links")  # fmt: skip
 LINK_FIELDS = ("model", "version", "monitor", "subject", "incident", "alert", "window", "start_ms", "end_ms")
 
 DEFAULT_TITLE = "$title"
 DEFAULT_TEXT = """$what
 
+Models: $models
 Since: $since
 Performance: $performance
 Likely cause: $cause
@@ -34,6 +35,7 @@ What to do: $action
 $links"""
 
 ALERTS_SHOWN = 5
+_MODELS_CHARACTERS = 8_000
 _TITLE_CHARACTERS, _TEXT_CHARACTERS = 1_000, 1_000
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\u2028\u2029\ud800-\udfff]")
 
@@ -67,6 +69,10 @@ _ADVICE: Mapping[str, tuple[str, str]] = {
     "concept": (
         "inputs and outcomes no longer go together as they did: {subjects}",
         "Retraining on recent labels may help; check first that the labels are right.",
+    ),
+    "retraining": (  # not of data: a retraining by this target did not help
+        "what was trained does not know the change either, or it is not in use: {subjects}",
+        "Look at what it was trained on (driftline retraining list, show ID) before the next one is approved.",
     ),
 }
 _UNKNOWN_MONITOR = ("not clear from these alerts: {subjects}", "Look at the windows around the start.")
@@ -109,7 +115,7 @@ class Message:
 def compose(body: bytes, wording: Wording | None = None) -> Message:
     """The message of an outbox row's body. Of another kind of body (no alerts) only the title and status are known."""
     wording = wording or Wording()
-    envelope = _clean(json.loads(body))
+    envelope = clean(json.loads(body))
     data = envelope["data"]
     alerts: list[Alert] = sorted(data.get("alerts", ()), key=_by_rank)
     first: Alert = alerts[0] if alerts else {}
@@ -121,6 +127,7 @@ def compose(body: bytes, wording: Wording | None = None) -> Message:
         "status": str(data.get("status") or ""),
         "severity": str(_worst(alerts)),
         "model": str(first.get("model") or data.get("model") or ""),
+        "models": _models(alerts),
         "version": str(first.get("version") or ""),
         "incident": str(data.get("incident") or data.get("id") or ""),
         "what": _what(alerts),
@@ -130,7 +137,13 @@ def compose(body: bytes, wording: Wording | None = None) -> Message:
         "action": _advice(alerts)[1] if firing else "",
         "links": "\n".join(f"{name}: {url}" for name, url in links),
     }
-    labels = {"Since": "since", "Performance": "performance", "Likely cause": "cause", "What to do": "action"}
+    labels = {
+        "Models": "models",
+        "Since": "since",
+        "Performance": "performance",
+        "Likely cause": "cause",
+        "What to do": "action",
+    }
     return Message(
         title=clip(" ".join(fill(wording.title, values).split()), _TITLE_CHARACTERS),
         text=fill(wording.text, values),
@@ -226,6 +239,12 @@ def _what(alerts: Sequence[Alert]) -> str:
     return "\n".join(what_lines(alerts))
 
 
+def _models(alerts: Sequence[Alert]) -> str:
+    """Every model by name, where it is more than the one in the title."""
+    names = sorted({str(alert.get("model") or "") for alert in alerts} - {""})
+    return clip(", ".join(names), _MODELS_CHARACTERS) if len(names) > 1 else ""
+
+
 def _since(alerts: Sequence[Alert]) -> str:
     """The start of the oldest episode, and how long it has gone on in event time."""
     begun = [ms for ms in (parse_ms(alert.get("starts_at")) for alert in alerts) if ms is not None]
@@ -233,7 +252,7 @@ def _since(alerts: Sequence[Alert]) -> str:
     if not begun or not seen:
         return ""
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=min(begun))
-    return f"{moment:%Y-%m-%d %H:%M} UTC, for {_span(max(seen) - min(begun))}"
+    return f"{moment:%Y-%m-%d %H:%M} UTC, for {span(max(seen) - min(begun))}"
 
 
 def _performance(alerts: Sequence[Alert]) -> str:
@@ -262,7 +281,8 @@ def _worst(alerts: Sequence[Alert]) -> str:
     return "critical" if any(alert.get("severity") == "critical" for alert in firing) else "warning"
 
 
-def _span(ms: int) -> str:
+def span(ms: int) -> str:
+    """Such as `2 d 3 h`: the two largest units, cut off."""
     minutes = max(ms, 0) // 60_000
     days, hours, minutes = minutes // 1440, minutes // 60 % 24, minutes % 60
     parts = [(days, "d"), (hours, "h"), (minutes, "min")]
@@ -276,10 +296,10 @@ def parse_ms(time: object) -> int | None:
     return (datetime.fromisoformat(time) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
 
 
-def _clean(value: Any) -> Any:
+def clean(value: Any) -> Any:
     """Without what mail, chat and terminals choke on: control characters and halves of surrogate pairs."""
     if isinstance(value, str):
         return _UNPRINTABLE.sub("\ufffd", value)
     if isinstance(value, dict):
-        return {_clean(key): _clean(item) for key, item in value.items()}
-    return [_clean(item) for item in value] if isinstance(value, list) else value
+        return {clean(key): clean(item) for key, item in value.items()}
+    return [clean(item) for item in value] if isinstance(value, list) else value

@@ -34,8 +34,8 @@ def turn(
     inhibited = inhibition.inhibited(known.values(), rules.inhibit)
     for key in work.due():
         route, members = work.route(key), work.members(key)
-        explained = {} if work.is_stream(key) else inhibited  # a machine is told everything
-        silenced = {a.id: s for a in members if (s := silence.silenced_by(a.labels, rules.silences, now_ms))}
+        explained, silences = ({}, ()) if work.is_stream(key) else (inhibited, rules.silences)  # a machine is told all
+        silenced = {a.id: s for a in members if (s := silence.silenced_by(a.labels, silences, now_ms))}
         closed = route.out_of_hours(now_ms)
         muted = {a.id: reason for a in members if (reason := _muted(explained.get(a.id), silenced.get(a.id), closed))}
         work.look(key, muted)  # group and deduplicate; the rest is recorded with its reason

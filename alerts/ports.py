@@ -48,10 +48,13 @@ class Outbox(Protocol):
         failed or expired has failed with it.
         """
 
-    def set_retraining_status(self, request_id: str, status: str, told: str, now_ms: int, /) -> object:
+    def set_retraining_status(
+        self, request_id: str, status: str, told: str, now_ms: int, detail: Mapping[str, Any] | None = None, /
+    ) -> object:
         """Move a retraining request on, where `alerts.retraining.advance` allows it; otherwise the log tells and nothing is changed.
 
-        `told` is kept as what its delivery came to, beside the reason for which it was asked. May be called twice.
+        `told` is kept as what its delivery came to, beside the reason for which it was asked, and so is `detail`: what
+        the target told of the run. May be called twice.
         """
 
 

@@ -143,8 +143,10 @@ class Sender:
             case Delivered():
                 # Before the row is marked: after a crash in between it is simply done again.
                 if row.kind == "retraining":
+                    run = {"run_id": outcome.run_id, "url": outcome.run_url}
+                    known = {name: value for name, value in run.items() if value}
                     status = RetrainingStatus.DELIVERED
-                    self._outbox.set_retraining_status(row.id, status, "the target has it", now_ms)
+                    self._outbox.set_retraining_status(row.id, status, "the target has it", now_ms, known)
             case GaveUp():
                 error = outcome.error
             case Retry():

@@ -15,7 +15,6 @@ import structlog
 
 from alerts.delivery import Delivered
 from monitor.adoption import adopt, notes
-from monitor.closing.alerting import retraining_message
 from monitor.closing.scene import Decision
 from monitor.closing.windows import expand
 from monitor.config import Config, Model
@@ -24,7 +23,7 @@ from monitor.errors import UserError
 from monitor.results import alert_object, retraining_object, window_object
 from monitor.runtime import Runtime
 from monitor.service import Service, parse_roles
-from monitor.store import AlertRow, ReferenceRow, RetrainingRow, Store, WindowRow
+from monitor.store import AlertRow, ReferenceRow, Store, WindowRow
 
 
 def run_service(path: Path, role: str, *, until_caught_up: bool, now_ms: Callable[[], int]) -> None:
@@ -129,16 +128,6 @@ def model_named(config: Config, name: str) -> Model:
     if model is None:
         raise UserError(f"model {name} is not configured (configured: {', '.join(sorted(config.models))})")
     return model
-
-
-def approve(store: Store, request: str, now_ms: int) -> str:
-    """Put a proposed request into the outbox. Raises UserError for one that is unknown or not waiting."""
-    row: RetrainingRow | None = next((row for row in store.retraining() if row.id == request), None)
-    if row is None:
-        raise UserError(f"retraining request {request} is unknown (see `driftline retraining list`)")
-    if row.status != "requested" or not store.approve_retraining(retraining_message(row, now_ms)):
-        raise UserError(f"retraining request {request} is {row.status}, there is nothing to approve")
-    return f"request {request} goes to {row.target}"
 
 
 def test_receiver(path: Path, name: str, now_ms: int) -> bool:

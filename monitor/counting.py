@@ -6,6 +6,7 @@ import time
 
 from alerts.delivery import Delivered, Outcome
 from alerts.ports import Notifier
+from monitor.failpoints import reach
 from monitor.telemetry import NOTIFICATION, NOTIFICATIONS, Telemetry
 
 
@@ -19,6 +20,7 @@ class Counted:
     def send(self, message_id: str, body: bytes, attempted_at_ms: int) -> Outcome:
         begun = time.monotonic()
         outcome = self._notifier.send(message_id, body, attempted_at_ms)
+        reach("after_send")
         self._telemetry.observe(NOTIFICATION, self._name, seconds=time.monotonic() - begun)
         self._telemetry.add(NOTIFICATIONS, self._name, "sent" if isinstance(outcome, Delivered) else "failed")
         return outcome

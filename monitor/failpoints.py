@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 
 POINTS = ("after_claim", "after_join", "before_commit", "after_commit", "before_close_commit", "after_close_commit")
+TELLING = ("before_telling_commit", "after_telling_commit", "after_send")
 KILLED = 137  # what a shell calls a process ended by SIGKILL
 
 _point, _, _times = os.environ.get("DRIFTLINE_FAILPOINT", "").partition(":")
-_left = {_point: int(_times or 1)} if _point in POINTS else {}
+_left = {_point: int(_times or 1)} if _point in POINTS + TELLING else {}
 
 
 def reach(point: str) -> None:

@@ -1,30 +1,51 @@
-"""HTTP: `/metrics`, `/livez`, `/readyz`, and the server that carries them in a thread of the service."""
+"""HTTP: `/metrics`, `/livez`, `/readyz`, the call-back of retraining, and the server that carries them in a thread of the service."""
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import socket
 import threading
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import uvicorn
-from fastapi import Depends, FastAPI, Header, HTTPException, Response
+from fastapi import Depends, FastAPI, Header, HTTPException, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
 from monitor.errors import UserError
 
 START_SECONDS_MAX = 10.0
 STOP_SECONDS_MAX = 5.0
+REPORT_BYTES_MAX = 16_384
+REPORT_SECONDS_MAX = 10.0
 
 Render = Callable[[str], tuple[bytes, str]]
 Probe = Callable[[], str | None]
 
 
-def build_app(*, render: Render, live: Probe, ready: Probe, token: str | None = None) -> FastAPI:
+class Reply(Protocol):
+    @property
+    def status(self) -> int: ...
+    @property
+    def text(self) -> str: ...
+
+
+class Reports(Protocol):
+    """Who takes what a retraining job tells of itself, and knows its token."""
+
+    def is_allowed(self, request: str, authorization: str) -> bool: ...
+    def receive(self, request: str, body: bytes) -> Reply: ...
+
+
+def build_app(
+    *, render: Render, live: Probe, ready: Probe, token: str | None = None, reports: Reports | None = None
+) -> FastAPI:
     """The application. `render` maps an Accept header to a body and its content type; a probe returns None when all is well, else why not.
 
     With `token`, everything but the probes asks for `Authorization: Bearer TOKEN`: the caller passes it for an address beyond loopback.
+    The call-back, which is there with `reports`, asks for the token of its request instead.
     """
     app = FastAPI(title="Driftline", openapi_url="/api/v1/openapi.json", docs_url=None, redoc_url=None)
 
@@ -46,7 +67,39 @@ def build_app(*, render: Render, live: Probe, ready: Probe, token: str | None = 
     def readyz() -> JSONResponse:
         return _probed(ready)
 
+    if reports is not None:
+        _add_call_back(app, reports)
     return app
+
+
+def _add_call_back(app: FastAPI, reports: Reports) -> None:
+    @app.post("/api/v1/retraining/{request_id}/events", status_code=202)
+    async def events(request_id: str, request: Request, authorization: Annotated[str, Header()] = "") -> JSONResponse:
+        """What a retraining job says of itself: `{"status": "running" | "succeeded" | ..., "version", "run_id", "url", "message"}`."""
+        if not reports.is_allowed(request_id, authorization):  # before a byte of the body is read
+            raise HTTPException(401, "the token of this request is needed", headers={"WWW-Authenticate": "Bearer"})
+        try:
+            async with asyncio.timeout(REPORT_SECONDS_MAX):
+                body = await _bounded(request)
+        except TimeoutError:
+            raise HTTPException(408, "the report did not come in time") from None
+        if body is None:
+            raise HTTPException(413, f"a report holds at most {REPORT_BYTES_MAX} bytes")
+        reply = await run_in_threadpool(reports.receive, request_id, body)
+        if reply.status != 202:
+            raise HTTPException(reply.status, reply.text)
+        return JSONResponse({"status": reply.text}, status_code=202)
+
+
+async def _bounded(request: Request) -> bytes | None:
+    """The body; None for one that is too long, of which no more is read."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > REPORT_BYTES_MAX:
+            return None
+        parts.append(part)
+    return b"".join(parts)
 
 
 class HttpServer:

@@ -144,6 +144,7 @@ class Ingest:
             return
         begun = time.perf_counter()
         harvest = self._intake.drain()
+        self._telemetry.observe(BATCH, "fold", seconds=(drained := time.perf_counter()) - begun)
         try:
             result = self._store.checkpoint(self._rows(partitions, harvest))
         except FencedError as error:
@@ -158,7 +159,7 @@ class Ingest:
         except TransientError:
             self._forget()
             raise
-        self._telemetry.observe(BATCH, "checkpoint", seconds=time.perf_counter() - begun)
+        self._telemetry.observe(BATCH, "checkpoint", seconds=time.perf_counter() - drained)
         self._stored(partitions, harvest, result)
         self._report()
 

@@ -27,11 +27,13 @@ from monitor.joining.outcomes import JoinBatch, LayoutKey
 from monitor.ports import PartitionId, RecordChunk
 from monitor.references import ReferenceBook
 from monitor.store import PaneKey
+from monitor.versions import Versions
 
 BLOCK_ROWS = 256  # the objects of a block must die in the processor's cache: twice as fast as thousands at once
 FOLD_ROWS = 1_000
 MAX_PENDING_BYTES = 128 << 20
 MAX_DELTAS = 4_000
+UNCONFIGURED_NAMES_MAX = 1_000  # kept of one harvest; the store keeps fewer
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,8 @@ class Harvest:
     clocks: dict[tuple[PartitionId, str], Clock] = field(default_factory=dict)
     outcome_partitions: set[PartitionId] = field(default_factory=set)
     quarantine: list[Quarantined] = field(default_factory=list)
-    unconfigured: dict[str, int] = field(default_factory=dict)
+    unconfigured: dict[str, int] = field(default_factory=dict)  # by name, "" for names beyond the limit
+    folded: dict[str, int] = field(default_factory=dict)  # events of versions that are no longer told apart, by model
     outcome_clocks: dict[tuple[PartitionId, str], Clock] = field(default_factory=dict)
     join: JoinBatch | None = None
     predictions: dict[str, int] = field(default_factory=dict)
@@ -78,10 +81,13 @@ class Intake:
         book: ReferenceBook,
         window_ms: Mapping[str, int],
         joined: Mapping[str, Joined] | None = None,
+        *,
         tombstones: str | None = None,
+        versions: Versions | None = None,
     ) -> None:
         self._codec, self._book, self._window_ms = Codec(schemas), book, window_ms
         self.joining = Joining(joined or {}, book)
+        self._versions = versions or Versions(dict.fromkeys(schemas, 0))
         self._tombstones = tombstones  # the model whose predictions null values take back
         self._fields = {
             name: {feature.name: place for place, feature in enumerate(schema.features)}
@@ -194,7 +200,7 @@ class Intake:
         block = self._codec.decode(hint, values, self._broker_times(places))
         spots = np.asarray(places, dtype=np.int64)
         self._set_aside(block, spots)
-        for batch in block.predictions:
+        for batch in map(self._known_versions, block.predictions):
             self._advance_clocks(batch, spots[batch.rows])
             self._harvest.predictions[batch.model] = self._harvest.predictions.get(batch.model, 0) + len(batch)
             self._batches.setdefault(batch.model, []).append(batch)
@@ -219,9 +225,19 @@ class Intake:
                 key = (chunk.partition, outcomes.model)
                 self._harvest.outcome_clocks[key] = clock.later(self._harvest.outcome_clocks.get(key))
             if self.joining.wants(outcomes.model):
-                self.joining.outcomes(outcomes)
+                versions = self._versions.fold_outcomes(outcomes.model, outcomes.versions)
+                self.joining.outcomes(replace(outcomes, versions=versions))
+        named = self._harvest.unconfigured
         for _, model in block.unconfigured:
-            self._harvest.unconfigured[model] = self._harvest.unconfigured.get(model, 0) + 1
+            name = model if model in named or len(named) < UNCONFIGURED_NAMES_MAX else ""
+            named[name] = named.get(name, 0) + 1
+
+    def _known_versions(self, batch: EventBatch) -> EventBatch:
+        versions, folded = self._versions.fold(batch.model, batch.versions, batch.times_ms)
+        if not folded:
+            return batch
+        self._harvest.folded[batch.model] = self._harvest.folded.get(batch.model, 0) + folded
+        return replace(batch, versions=versions)
 
     def _origin(self, place: int) -> tuple[RecordChunk, int, int]:
         index = bisect_right(self._bases, place) - 1

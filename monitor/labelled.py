@@ -32,6 +32,7 @@ class NewestLabelled:
         self._results = results
         self._seen: int | None = None
         self._best: dict[Track, Judged | None] = {}  # None: looked up, and there is none
+        self.complete = True  # every version of the last update has been looked up
 
     @property
     def windows(self) -> Mapping[Track, Judged]:
@@ -41,6 +42,7 @@ class NewestLabelled:
         rows = {(row.model, row.version): row for row in newest}
         self._best = {track: judged for track, judged in self._best.items() if track in rows}
         if not rows:
+            self.complete = True
             return
         if self._seen is None:
             self._seen = max(row.decided for row in rows.values())
@@ -51,6 +53,7 @@ class NewestLabelled:
         for model, version in unknown[:LOOKED_UP_A_SCRAPE]:
             again = self._results.judged_again(model, version, "performance", CANDIDATES)
             self._best[model, version] = _first([rows[model, version], *again])
+        self.complete = len(unknown) <= LOOKED_UP_A_SCRAPE
 
     def _hear(self, row: WindowRow) -> None:
         track = row.model, row.version

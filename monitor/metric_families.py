@@ -20,6 +20,12 @@ def _gauge(name: str, help: str, *labels: str) -> Metric:
 
 # --- the process
 BUILD_INFO = _gauge("build_info", "Facts of this build.", "version", "revision")
+CONFIG_INFO = _gauge(
+    "config_info", "What is configured, as a short hash: processes that were given the same show the same.", "hash"
+)
+CONFIG_READ = _gauge(
+    "config_last_reload_success_timestamp_seconds", "When this process read its configuration, which it does once."
+)
 CLOCK = _gauge(
     "clock_timestamp_seconds",
     "The time this service goes by: the wall clock, or a simulation's. Ages of event times are taken against it.",
@@ -127,7 +133,12 @@ CONCEPT_THRESHOLD = _gauge("concept_tolerated_loss_ratio", "The largest mean los
 
 # --- the exposition itself
 EXPORTED = _gauge("exported_series", "Series of this scrape.")
-SUPPRESSED = _gauge("exported_series_suppressed", "Series left out for the series budget.", "model")
+LIMIT = _gauge("exported_series_limit", "The series budget: a scrape never has more.")
+SUPPRESSED = _gauge(
+    "exported_series_suppressed",
+    "Series left out for the budget; `__other__`: of models that are not named, and of the process.",
+    "model",
+)
 COLLECTOR_SECONDS = _gauge("collector_duration_seconds", "Time this scrape took.")
 COLLECTOR_ERRORS = Metric("collector_errors_total", Kind.COUNTER, "Scrapes that could not read the results.")
 
@@ -142,7 +153,7 @@ OVERVIEW = (
     CONCEPT_DETECTIONS, CONCEPT_LAST,
     RETRAINING, RETRAIN_LAST, QUEUE,
 )  # fmt: skip
-ITSELF = (BUILD_INFO, CLOCK, EXPORTED, SUPPRESSED, COLLECTOR_SECONDS, COLLECTOR_ERRORS)
+ITSELF = (BUILD_INFO, CONFIG_INFO, CONFIG_READ, CLOCK, EXPORTED, LIMIT, SUPPRESSED, COLLECTOR_SECONDS, COLLECTOR_ERRORS)
 
 CONTRACT: Mapping[str, tuple[Metric, ...]] = {
     "Models and windows": OVERVIEW,

@@ -9,9 +9,8 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
@@ -20,25 +19,24 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from alerts.retraining import RetrainingStatus
 from detectors.finding import Monitor
 from monitor import metric_families as f
-from monitor import series
+from monitor import overview, series
+from monitor.budget import NAMED_MAX, Budget, ModelSeries, choose
+from monitor.errors import DriftlineError
 from monitor.labelled import NewestLabelled, PerformanceResults
+from monitor.overview import Facts, ModelFacts, Stored
+from monitor.series import Sample
 from monitor.store import AlertRow, ReferenceRow, RetrainingRow, WindowRow
-from monitor.telemetry import CATALOGUE, EVENTS, NOTIFICATIONS, Histogram, Kind, Labels, Telemetry
+from monitor.telemetry import Histogram, Kind, Telemetry
 from monitor.telemetry import Metric as Declared
 from monitor.verdicts import VerdictBook
 
+__all__ = ["PREFIX", "Facts", "Metrics", "ModelFacts", "Results"]
+
 PREFIX = "driftline_"
-OWN_SERIES = (
-    3  # collector_errors_total, collector_duration_seconds, exported_series; and one a model for what was left out
-)
-_ENDED = {RetrainingStatus.SUCCEEDED: "succeeded"} | dict.fromkeys(
-    (RetrainingStatus.FAILED, RetrainingStatus.REJECTED, RetrainingStatus.TIMED_OUT, RetrainingStatus.CANCELLED),
-    "failed",
-)
-_RETRAINING = ("open", "succeeded", "failed")
+OWN_SERIES = NAMED_MAX + 5 + 10  # what the exposition says of itself, and what the client library says of the process
+ALERTS_KEPT_SECONDS = 30.0
 log = structlog.get_logger()
 
 
@@ -49,6 +47,10 @@ class Results(PerformanceResults, Protocol):
 
     def alerts(self, history: bool = False) -> Iterable[AlertRow]: ...
 
+    def firing_alerts(self) -> Sequence[AlertRow]: ...
+
+    def reference_generation(self) -> int: ...
+
     def references(self, model: str | None = None) -> Sequence[ReferenceRow]: ...
 
     def retraining(self) -> Sequence[RetrainingRow]: ...
@@ -56,34 +58,13 @@ class Results(PerformanceResults, Protocol):
     def outbox_pending(self, receiver: str | None = None) -> int: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelFacts:
-    """What the configuration says of a model. `window_max_ms` is how long a pooled window may get, and with it how long
-    a version without a new window still counts as in use."""
-
-    task: str
-    owner: str
-    window_ms: int
-    window_max_ms: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """`receivers` are channels as the outbox names them. `now_ms` is the time the service goes by."""
-
-    version: str
-    revision: str
-    models: Mapping[str, ModelFacts]
-    receivers: Sequence[str] = ()
-    now_ms: Callable[[], int] | None = None
-
-
 class Metrics:
     """The exposition of one process. `render` may be called from any thread; scrapes take turns."""
 
     def __init__(self, results: Results, telemetry: Telemetry, facts: Facts) -> None:
+        self._exposition = _Exposition(results, telemetry, facts)
         self._registry = CollectorRegistry()
-        self._registry.register(_Exposition(results, telemetry, facts))
+        self._registry.register(self._exposition)
         ProcessCollector(registry=self._registry)
         self._lock = threading.Lock()
 
@@ -94,163 +75,133 @@ class Metrics:
         with self._lock:
             return encode(self._registry), content_type
 
+    def warm(self) -> None:
+        """Read what a first scrape would have to: for a thread of its own, when the process starts. A store out of reach is a scrape's to tell."""
+        try:
+            while True:
+                with self._lock:
+                    if self._exposition.read_ahead():
+                        return
+        except DriftlineError as error:
+            log.debug("results are not read ahead", error=str(error))
+
 
 class _Exposition(Collector):
     def __init__(self, results: Results, telemetry: Telemetry, facts: Facts) -> None:
         self._results, self._telemetry, self._facts = results, telemetry, facts
+        self._kept = _Kept(results)
         self._labelled = NewestLabelled(results)
         self._verdicts = VerdictBook()
         self._errors = 0
+        self._told = False
 
     def describe(self) -> Iterable[Metric]:
         return ()  # registering must not scrape
 
+    def read_ahead(self) -> bool:
+        """Read the verdicts; False when there is more to read."""
+        self._windows()
+        return self._labelled.complete
+
     def collect(self) -> Iterator[Metric]:
         started = time.perf_counter()
-        families = [*_process(self._facts), *_counted(self._telemetry, self._facts)]
-        suppressed: Mapping[str, int] = {}
+        facts = self._facts
+        models = {name: ModelSeries(name) for name in facts.models}
+        process = [*overview.process(facts), *overview.counted(self._telemetry, facts, models)]
         try:
-            stored, suppressed = self._stored(spent=sum(len(family.samples) for family in families))
-            families += stored
+            process += self._stored(models)
         except Exception:
             # A scrape must go on telling what the process does, above all while the database is away.
             self._errors += 1
             log.exception("results cannot be exported")
-        families.append(_family(f.SUPPRESSED, [((name,), suppressed.get(name, 0)) for name in self._facts.models]))
-        families.append(_family(f.COLLECTOR_ERRORS, [((), self._errors)]))
-        shown = sum(len(family.samples) for family in families)
-        families.append(_family(f.EXPORTED, [((), shown + 2)]))
-        families.append(_family(f.COLLECTOR_SECONDS, [((), time.perf_counter() - started)]))
-        yield from families
+        budget = Budget(facts.series_max - OWN_SERIES)
+        shown = choose(budget, process, models.values())
+        self._tell(budget)
+        shown += [(f.SUPPRESSED, (name,), left_out) for name, left_out in budget.told().items()]
+        shown += [(f.LIMIT, (), facts.series_max), (f.COLLECTOR_ERRORS, (), self._errors)]
+        families = _families(shown)
+        count = sum(len(family.samples) for family in families.values()) + 2
+        last: list[Sample] = [(f.EXPORTED, (), count), (f.COLLECTOR_SECONDS, (), time.perf_counter() - started)]
+        yield from (families | {one[0]: _families([one])[one[0]] for one in last}).values()
 
-    def _stored(self, spent: int) -> tuple[list[Metric], Mapping[str, int]]:
-        facts = self._facts
-        kept_ms = {name: model.window_max_ms for name, model in facts.models.items()}
+    def _stored(self, models: Mapping[str, ModelSeries]) -> list[Sample]:
+        windows = self._windows()
+        firing = self._results.firing_alerts()
+        results = Stored(
+            windows=windows,
+            features=self._verdicts.features(),
+            references=self._kept.references(),
+            firing=firing,
+            alerts=self._kept.alerts(firing),
+            retraining=self._results.retraining(),
+        )
+        queues: list[Sample] = [(f.QUEUE, (name,), self._results.outbox_pending(name)) for name in self._facts.channels]
+        overview.stored(self._facts, results, models)
+        for name, verdicts in self._verdicts.of_models().items():
+            models[name].verdicts = verdicts
+        return queues
+
+    def _windows(self) -> Sequence[WindowRow]:
+        kept_ms = {name: model.window_max_ms for name, model in self._facts.models.items()}
         windows = series.in_service(self._results.newest_windows(), kept_ms)
         self._labelled.update(window for window in windows if window.monitor == Monitor.PERFORMANCE)
         self._verdicts.update(windows, self._labelled.windows)
-        states = self._verdicts.features()
-        families = [
-            *_models(facts, windows, self._results.references()),
-            *_windows(facts, windows),
-            _family(
-                f.DRIFT_FEATURES,
-                [(pair, states[pair]) for pair in itertools.product(facts.models, series.FEATURE_STATES)],
-            ),
-            *_alerts(facts, [alert for alert in self._results.alerts() if alert.model in facts.models]),
-            *_retraining(facts, self._results.retraining()),
-            _family(f.QUEUE, [((name,), self._results.outbox_pending(name)) for name in facts.receivers]),
-        ]
-        spent += sum(len(family.samples) for family in families) + len(facts.models) + OWN_SERIES
-        shown, suppressed = series.within_budget(self._verdicts.subjects(), spent=spent, models=len(facts.models))
-        return [*families, *_details(shown)], suppressed
+        return windows
+
+    def _tell(self, budget: Budget) -> None:
+        """The log hears once that series are left out, and by how many models; how many is a metric."""
+        series_left_out = budget.left_out.total()
+        if series_left_out and not self._told:
+            models = [name for name, count in budget.left_out.most_common(6) if name and count]
+            log.warning(
+                "series are left out of the metrics", series=series_left_out, limit=self._facts.series_max, most_of=models[:5]
+            )  # fmt: skip
+        self._told = bool(series_left_out)
 
 
-def _process(facts: Facts) -> Iterator[Metric]:
-    yield _family(f.BUILD_INFO, [((facts.version, facts.revision), 1)])
-    if facts.now_ms is not None:
-        yield _family(f.CLOCK, [((), facts.now_ms() / 1000)])
+class _Kept:
+    """What changes seldom and is large to read."""
+
+    def __init__(self, results: Results) -> None:
+        self._results = results
+        self._references: tuple[int, Sequence[ReferenceRow]] | None = None
+        self._alerts: tuple[object, float, Sequence[AlertRow]] | None = None
+
+    def references(self) -> Sequence[ReferenceRow]:
+        generation = self._results.reference_generation()
+        if self._references is None or self._references[0] != generation:
+            rows = self._results.references()
+            self._references = generation, [replace(row, payload=b"") for row in rows]
+        return self._references[1]
+
+    def alerts(self, firing: Sequence[AlertRow]) -> Sequence[AlertRow]:
+        """All of them, as far back as they are kept: read anew when others fire, else after half a minute."""
+        mark = [(alert.id, alert.at_ms) for alert in firing]
+        now = time.monotonic()
+        if self._alerts is None or self._alerts[0] != mark or now - self._alerts[1] > ALERTS_KEPT_SECONDS:
+            self._alerts = mark, now, list(self._results.alerts())
+        return self._alerts[2]
 
 
-def _models(facts: Facts, windows: Sequence[WindowRow], references: Sequence[ReferenceRow]) -> Iterator[Metric]:
-    """Every configured model is told of, also one that has had no event: that is what an alert on silence joins with."""
-    newest: dict[str, ReferenceRow] = {}
-    for row in sorted(references, key=lambda row: row.recorded_at_ms):
-        newest[row.model] = row
-    baselines: dict[str, dict[str, str]] = {}
-    for window in windows:
-        if window.version:
-            baselines.setdefault(window.model, {})[window.version] = window.reference
-    rows: list[tuple[Labels, float]] = []
-    for name, model in facts.models.items():
-        unseen = {"": newest[name].hash if name in newest else ""}
-        for version, baseline in sorted(baselines.get(name, unseen).items()):
-            rows.append(((name, version, model.task, model.owner, (baseline or "")[:12]), 1))
-    yield _family(f.MODEL_INFO, rows)
-    created = [((name,), row.recorded_at_ms / 1000) for name, row in newest.items() if name in facts.models]
-    yield _family(f.BASELINE_CREATED, created)
+_Family = GaugeMetricFamily | CounterMetricFamily | HistogramMetricFamily
+_DECLARED = [metric for group in f.CONTRACT.values() for metric in group]
 
 
-def _windows(facts: Facts, windows: Sequence[WindowRow]) -> Iterator[Metric]:
-    """Of the monitors of one kind the window that ends last."""
-    newest: dict[Labels, WindowRow] = {}
-    for window in windows:
-        key = (window.model, window.version, series.KINDS.get(window.monitor, window.monitor))
-        if key not in newest or window.end_ms > newest[key].end_ms:
-            newest[key] = window
-    yield _family(f.WINDOW_LENGTH, [((name,), model.window_ms / 1000) for name, model in facts.models.items()])
-    yield _family(f.WINDOW_END, [(key, window.end_ms / 1000) for key, window in newest.items()])
-    yield _family(f.WINDOW_ROWS, [(key, window.rows) for key, window in newest.items()])
+def _families(samples: Iterable[Sample]) -> dict[Declared, _Family]:
+    """Every family of the contract, in its order."""
+    families = {declared: _family(declared) for declared in _DECLARED}
+    for declared, labels, value in samples:
+        family = families[declared]
+        if isinstance(family, HistogramMetricFamily) and isinstance(value, Histogram):
+            bounds = [*map(str, declared.buckets), "+Inf"]
+            family.add_metric(labels, list(zip(bounds, itertools.accumulate(value.counts), strict=True)), value.sum)
+        elif not isinstance(family, HistogramMetricFamily) and not isinstance(value, Histogram):
+            family.add_metric(labels, value)
+    return families
 
 
-def _alerts(facts: Facts, alerts: Sequence[AlertRow]) -> Iterator[Metric]:
-    firing = Counter((alert.model, str(alert.severity)) for alert in alerts if alert.status == "firing")
-    pairs = itertools.product(facts.models, ("warning", "critical"))
-    yield _family(f.ALERTS_ACTIVE, [(pair, firing[pair]) for pair in pairs])
-    episodes = Counter((alert.model, alert.monitor, str(alert.severity)) for alert in alerts)
-    yield _family(f.ALERT_EPISODES, sorted(episodes.items()))
-    concept = [alert for alert in alerts if alert.monitor == Monitor.CONCEPT and alert.segment is None]
-    yield _family(f.CONCEPT_DETECTIONS, sorted(Counter((alert.model, alert.check) for alert in concept).items()))
-    last: dict[Labels, float] = {}
-    for alert in concept:
-        key = (alert.model, alert.check)
-        last[key] = max(last.get(key, 0.0), alert.starts_at_ms / 1000)
-    yield _family(f.CONCEPT_LAST, last.items())
-
-
-def _retraining(facts: Facts, requests: Sequence[RetrainingRow]) -> Iterator[Metric]:
-    ours = [request for request in requests if request.model in facts.models]
-    counts = Counter((request.model, _ENDED.get(RetrainingStatus(request.status), "open")) for request in ours)
-    pairs = itertools.product(facts.models, _RETRAINING)
-    yield _family(f.RETRAINING, [(pair, counts[pair]) for pair in pairs])
-    last: dict[Labels, float] = {}
-    for request in ours:
-        last[request.model,] = max(last.get((request.model,), 0.0), request.at_ms / 1000)
-    yield _family(f.RETRAIN_LAST, last.items())
-
-
-def _details(shown: Iterable[series.Subject]) -> Iterator[Metric]:
-    rows: dict[Declared, list[tuple[Labels, float]]] = {declared: [] for declared in f.DETAILS}
-    for subject in shown:
-        for declared, labels, value in subject.samples:
-            rows[declared].append((labels, value))
-    return (_family(declared, samples) for declared, samples in rows.items())
-
-
-def _counted(telemetry: Telemetry, facts: Facts) -> Iterator[Metric]:
-    for declared in CATALOGUE:
-        if declared.kind is Kind.HISTOGRAM:
-            yield _histogram(declared, telemetry.histograms(declared))
-        else:
-            rows = telemetry.values(declared)
-            yield _family(declared, (_silent(declared, facts) | rows).items())
-
-
-def _silent(declared: Declared, facts: Facts) -> dict[Labels, float]:
-    """Counters that are known to exist show 0 before they count: a first batch is no rise where no 0 stood before it."""
-    pairs: Iterable[Labels] = ()
-    if declared is NOTIFICATIONS:
-        pairs = itertools.product(facts.receivers, ("sent", "failed"))
-    elif declared is EVENTS:
-        pairs = itertools.product(facts.models, ("prediction", "outcome"), ("accepted", "late"))
-    return dict.fromkeys(pairs, 0.0)
-
-
-Rows = Iterable[tuple[Labels, float]]
-
-
-def _family(declared: Declared, rows: Rows) -> GaugeMetricFamily | CounterMetricFamily:
-    kind = CounterMetricFamily if declared.kind is Kind.COUNTER else GaugeMetricFamily
-    family = kind(PREFIX + declared.name, declared.help, labels=declared.labels)
-    for labels, value in rows:
-        family.add_metric(labels, value)
-    return family
-
-
-def _histogram(declared: Declared, rows: Mapping[Labels, Histogram]) -> HistogramMetricFamily:
-    family = HistogramMetricFamily(PREFIX + declared.name, declared.help, labels=declared.labels)
-    bounds = [*map(str, declared.buckets), "+Inf"]
-    for labels, histogram in rows.items():
-        cumulative = itertools.accumulate(histogram.counts)
-        family.add_metric(labels, list(zip(bounds, cumulative, strict=True)), histogram.sum)
-    return family
+def _family(declared: Declared) -> _Family:
+    kinds: Mapping[Kind, type[_Family]] = {
+        Kind.COUNTER: CounterMetricFamily, Kind.GAUGE: GaugeMetricFamily, Kind.HISTOGRAM: HistogramMetricFamily
+    }  # fmt: skip
+    return kinds[declared.kind](PREFIX + declared.name, declared.help, labels=declared.labels)

@@ -12,7 +12,7 @@ from detectors.finding import Finding, Monitor, State
 from detectors.limits import CHECK as LIMIT
 from detectors.performance.label_coverage import CHECK as COVERAGE
 from monitor import metric_families as f
-from monitor.series import JUDGED, Judged, Sample, Subject
+from monitor.series import JUDGED, Judged, Subject
 
 LABELS = "__labels__"  # stands where a metric's name does, for how labels come
 REALISED, ESTIMATED = "realised", "estimated"
@@ -66,7 +66,7 @@ def concept(newest: Sequence[Judged]) -> list[Subject]:
                     (f.CONCEPT_BASELINE, finding.baseline),
                     (f.CONCEPT_THRESHOLD, finding.threshold),
                 )
-                loss.values += [(family, track, number) for family, number in numbers if number is not None]
+                loss.add(*((family, track, number) for family, number in numbers if number is not None))
         found.append(loss)
     return [subject for subject in found if subject.samples]
 
@@ -91,7 +91,7 @@ def _metrics(track: Track, newest: Sequence[Finding], judged: Sequence[Finding])
             limited = subject(finding.subject)
             limited.judge(finding)
             if finding.threshold is not None:
-                _replace(limited, (f.PERFORMANCE_THRESHOLD, limited.labels, finding.threshold))
+                limited.add((f.PERFORMANCE_THRESHOLD, limited.labels, finding.threshold))
     return list(by_name.values())
 
 
@@ -100,41 +100,37 @@ def _add(subject: Subject, finding: Finding) -> None:
     assert finding.value is not None
     subject.judge(finding)
     labels = (*subject.labels, finding.check)
-    subject.values.append((f.PERFORMANCE_VALUE, labels, finding.value))
+    subject.add((f.PERFORMANCE_VALUE, labels, finding.value))
     if finding.interval is not None:
         for bound, end in zip(("lower", "upper"), finding.interval, strict=True):
-            subject.values.append((f.PERFORMANCE_BOUND, (*labels, bound), end))
+            subject.add((f.PERFORMANCE_BOUND, (*labels, bound), end))
     if finding.baseline is not None:
-        _replace(subject, (f.PERFORMANCE_BASELINE, subject.labels, finding.baseline))
+        subject.add((f.PERFORMANCE_BASELINE, subject.labels, finding.baseline))
     if finding.threshold is not None and finding.check == REALISED:
-        _replace(subject, (f.PERFORMANCE_THRESHOLD, subject.labels, finding.threshold))
+        subject.add((f.PERFORMANCE_THRESHOLD, subject.labels, finding.threshold))
     if finding.baseline is not None and finding.threshold is not None and finding.threshold != finding.baseline:
         excess = abs(finding.value - finding.baseline) / abs(finding.threshold - finding.baseline)
         subject.excess = max(subject.excess, excess)
-
-
-def _replace(subject: Subject, sample: Sample) -> None:
-    subject.values = [known for known in subject.values if known[:2] != sample[:2]] + [sample]
 
 
 def _labels(
     track: Track, ends: Sequence[tuple[str, int]], newest: Sequence[Finding], judged: Sequence[Finding]
 ) -> Subject:
     subject = Subject(*track, LABELS, decision=f.PERFORMANCE_SEVERITY, first=True)
-    subject.values += [(f.PERFORMANCE_WINDOW_END, (*track, kind), end_ms / 1000) for kind, end_ms in ends]
+    subject.add(*((f.PERFORMANCE_WINDOW_END, (*track, kind), end_ms / 1000) for kind, end_ms in ends))
     for finding in (*newest, *judged):
         if finding.subject == "labels" and finding.state in JUDGED:
             subject.judge(finding)
     covered = next((found for found in judged if found.check == COVERAGE), None)
     if covered is not None and covered.value is not None:
-        subject.values.append((f.LABEL_COVERAGE, track, covered.value))
+        subject.add((f.LABEL_COVERAGE, track, covered.value))
     now = next((found for found in newest if found.check == COVERAGE and found.state is not State.NO_DATA), covered)
     if now is not None and isinstance(share := now.detail.get("final_share"), int | float):
-        subject.values.append((f.LABEL_FINAL, track, share))
+        subject.add((f.LABEL_FINAL, track, share))
     for percentile, name in _PERCENTILES if now is not None else ():
         if now is not None and isinstance(delay := now.detail.get(name), int | float):
-            subject.values.append((f.LABEL_DELAY, (*track, percentile), delay))
+            subject.add((f.LABEL_DELAY, (*track, percentile), delay))
     rows = next((found.detail.get("labelled") for found in judged if found.check in (COVERAGE, REALISED)), None)
     if isinstance(rows, int | float):
-        subject.values.append((f.LABELLED_ROWS, track, rows))
+        subject.add((f.LABELLED_ROWS, track, rows))
     return subject

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from alerts import routing
 from detectors.concept.registry import needs_sequence
 from detectors.finding import Severity
 from detectors.judge import Policy
@@ -18,13 +17,16 @@ from monitor.closing.data import DataRules
 from monitor.closing.performance_windows import Rules
 from monitor.closing.scene import Decision
 from monitor.config import Config, KafkaSource, Model, SourceConfig
+from monitor.false_alarms import Budget, budgets_of
 from monitor.intake import Intake
 from monitor.joining.contributions import Joined
 from monitor.limit_checks import check_limits
 from monitor.references import ReferenceBook
+from monitor.retraining.gates import Gates
 from monitor.sources.opening import never_grows
 from monitor.store import Store
 from monitor.telemetry import Telemetry
+from monitor.versions import Versions
 
 
 @dataclass(slots=True)
@@ -64,8 +66,17 @@ class Runtime:
             book,
             {model.name: model.window.size_ms for model in models},
             {model.name: self._joined(model) for model in models if model.monitors.performance},
-            None if tombstone is None else tombstone.model,
+            tombstones=None if tombstone is None else tombstone.model,
+            versions=self._versions(book),
         )
+
+    def _versions(self, book: ReferenceBook) -> Versions:
+        """Those that have windows keep their places; one with a reference of its own needs none."""
+        models = self.config.models
+        pinned = {(name, adopted.version) for name in models for adopted in book.of_model(name) if adopted.version}
+        versions = Versions({name: model.window.max_ms for name, model in models.items()}, frozenset(pinned))
+        versions.know((row.model, row.version, row.end_ms) for row in self.store.newest_windows())
+        return versions
 
     def _joined(self, model: Model) -> Joined:
         return Joined(
@@ -80,15 +91,16 @@ class Runtime:
     def closer(self, *, side_effects: bool, decided: Callable[[Decision], None] = lambda decision: None) -> Closer:
         """`side_effects` False: alerts are decided and stored, but nobody is told and nothing is requested."""
         alerting = Alerting(
-            receivers=list(self.config.receivers),
-            routes=[routing.Route(receiver=route.receiver, match=route.match) for route in self.config.routes],
             side_effects=side_effects,
+            gates=Gates.of(self.config),
+            refused=self.telemetry.retraining_refused,
         )
+        budgets = budgets_of(self.config)
         watched = {
             name: Watched(
                 model=model,
-                data=DataRules(policy=policy_of(model), limits=limits_of(model)),
-                performance=rules_of(model),
+                data=DataRules(policy=policy_of(model), limits=limits_of(model), budget=budgets[name]),
+                performance=rules_of(model, budgets[name]),
             )
             for name, model in self.config.models.items()
         }
@@ -113,13 +125,14 @@ def policy_of(model: Model) -> Policy:
     return Policy(min_rows=model.window.min_rows, tolerate_sd=tolerances)
 
 
-def rules_of(model: Model) -> Rules:
+def rules_of(model: Model, budget: Budget) -> Rules:
     """How this model's performance is judged."""
     return Rules(
         policy=PerformancePolicy(),
         estimate=model.monitors.estimate,
         limits=limits_of(model),
         sample=model.outcomes.sample,
+        budget=budget,
     )
 
 

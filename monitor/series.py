@@ -1,26 +1,22 @@
-"""From the newest windows to the series of one scrape: which number a finding becomes, and which are shown when there are too many. Pure."""
+"""From the newest windows to the series of one scrape: which number a finding becomes. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from operator import attrgetter
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from detectors.drift.pool import CHECK as POOL
 from detectors.finding import Finding, Monitor, Severity, State
 from detectors.limits import CHECK as LIMIT
 from detectors.limits import parse_limit
 from monitor import metric_families as f
+from monitor.results import Brief
 from monitor.store import WindowRow
-from monitor.telemetry import Metric
+from monitor.telemetry import Histogram, Metric
 
-PROCESS_SERIES_MAX = 10_000  # of one scrape, all families; 90 ms and 0.8 MB
-MODEL_SERIES_MAX = 2_000  # of one model's features, metrics and detectors
-DETAIL_SERIES_A_MODEL = 40  # so many of them on average are shown however many models there are
-
-JUDGED = frozenset({State.OK, State.WARNING, State.DRIFT})
-RANK = {None: 0, Severity.WARNING: 1, Severity.CRITICAL: 2}
+JUDGED: frozenset[str] = frozenset({State.OK, State.WARNING, State.DRIFT})
+RANK: Mapping[str | None, int] = {None: 0, Severity.WARNING: 1, Severity.CRITICAL: 2}
+DISTRIBUTION = "distribution"
 FEATURE_STATES = ("ok", "warning", "critical", "insufficient_data")
 
 _RATIOS = {
@@ -43,9 +39,7 @@ KINDS: Mapping[str, str] = {
     Monitor.CONCEPT: "concept",
 }
 
-_place = attrgetter("urgency")
-
-Sample = tuple[Metric, tuple[str, ...], float]
+Sample = tuple[Metric, tuple[str, ...], float | Histogram]
 Judged = tuple[WindowRow, Sequence[Finding]]
 
 
@@ -64,7 +58,9 @@ class Subject:
     first: bool = False
     severity: int | None = None
     excess: float = 0.0
-    values: list[Sample] = field(default_factory=list)
+    score: float | None = None  # the distance of its distribution, and the threshold in force
+    threshold: float | None = None
+    values: Sequence[Sample] = ()  # every other number
 
     @property
     def labels(self) -> tuple[str, str, str]:
@@ -80,11 +76,31 @@ class Subject:
         return "insufficient_data" if self.severity is None else FEATURE_STATES[self.severity]
 
     @property
+    def size(self) -> int:
+        """How many series it has."""
+        numbers = (self.score is not None) + (self.threshold is not None) + len(self.values)
+        return numbers + (self.severity is not None and self.decision is not None)
+
+    @property
+    def urgency(self) -> tuple[object, ...]:
+        """Least first: most severe, then what is about the whole model, then what is nearest to its threshold."""
+        return -(self.severity or 0), not self.first, -self.excess, self.model, self.version, self.name
+
+    @property
     def samples(self) -> list[Sample]:
         """Every series of this subject."""
-        if self.severity is None or self.decision is None:
-            return self.values
-        return [*self.values, (self.decision, self.labels, float(self.severity))]
+        made = list(self.values)
+        for family, number in ((f.DRIFT_SCORE, self.score), (f.DRIFT_THRESHOLD, self.threshold)):
+            if number is not None:
+                made.append((family, (*self.labels, DISTRIBUTION), number))
+        if self.severity is not None and self.decision is not None:
+            made.append((self.decision, self.labels, self.severity))
+        return made
+
+    def add(self, *samples: Sample) -> None:
+        """In place of such as have the same labels."""
+        given = {sample[:2] for sample in samples}
+        self.values = [*(known for known in self.values if known[:2] not in given), *samples]
 
     def judge(self, finding: Finding) -> None:
         """Take in the decision on a finding in a judged state."""
@@ -92,67 +108,27 @@ class Subject:
         self.severity = max(self.severity or 0, severity)
 
 
-def subjects(judged: Iterable[Judged]) -> list[Subject]:
+def subjects(judged: Iterable[tuple[WindowRow, Iterable[Brief]]]) -> list[Subject]:
     """One Subject for each feature that the windows speak of. What had too few rows has no number, so its series goes stale.
     Windows of performance and concept drift are not about features (monitor/outcome_series.py)."""
-    found: dict[tuple[str, str, str], Subject] = {}
-    for window, findings in judged:
+    found: dict[tuple[str, str], dict[str, Subject]] = {}
+    for window, briefs in judged:
         whole = window.monitor in _WHOLE_MODEL
         if not whole and window.monitor not in _OF_FEATURES:
             continue
-        for finding in findings:
-            if finding.state is State.NOT_CONFIGURED or finding.check == POOL:
+        track = found.setdefault((window.model, window.version), {})
+        for brief in briefs:
+            if brief.state == State.NOT_CONFIGURED or brief.check == POOL:
                 continue
-            name = _subject(finding)
-            key = (window.model, window.version, f"__{name}__" if whole else name)
-            _add(found.setdefault(key, Subject(*key, first=whole)), finding)
-    return list(found.values())
-
-
-class Ranked(NamedTuple):
-    """A subject with its place among others (least first) and how many series it has."""
-
-    urgency: tuple[object, ...]
-    size: int
-    subject: Subject
-
-
-def ranked(candidates: Iterable[Subject]) -> list[Ranked]:
-    """The subjects of one model version. Most severe first; what is about the whole model before the rest; then what is nearest to its
-    threshold. Quiet ones take turns with those of other models: the first of each, the second of each, and so on."""
-    found: list[Ranked] = []
-    for subject in sorted(candidates, key=_urgency):
-        turn = 0 if subject.severity or subject.first else len(found)
-        urgency = (-(subject.severity or 0), not subject.first, turn, *_urgency(subject)[2:])
-        found.append(Ranked(urgency, len(subject.samples), subject))
-    return found
-
-
-def within_budget(
-    candidates: Iterable[Ranked],
-    *,
-    spent: int,
-    models: int = 0,
-    process_max: int = PROCESS_SERIES_MAX,
-    model_max: int = MODEL_SERIES_MAX,
-) -> tuple[list[Subject], dict[str, int]]:
-    """The subjects to show, most severe first, and by model the number of series left out.
-
-    `spent` series are shown anyway; the rest of `process_max` is for subjects, and with many `models` at least 40 for each of them.
-    """
-    left = max(process_max - spent, DETAIL_SERIES_A_MODEL * models)
-    shown: list[Subject] = []
-    suppressed: dict[str, int] = {}
-    by_model: dict[str, int] = {}
-    for _, size, subject in sorted(candidates, key=_place):
-        used = by_model.get(subject.model, 0)
-        if used + size > model_max or size > left:
-            suppressed[subject.model] = suppressed.get(subject.model, 0) + size
-            continue
-        by_model[subject.model] = used + size
-        left -= size
-        shown.append(subject)
-    return shown, suppressed
+            name = _subject(brief)
+            if whole:
+                name = f"__{name}__"
+            subject = track.get(name)
+            if subject is None:
+                subject = track[name] = Subject(window.model, window.version, name, first=whole)
+            if brief.state in JUDGED:
+                _add(subject, brief)
+    return [subject for track in found.values() for subject in track.values()]
 
 
 def in_service(windows: Iterable[WindowRow], version_kept_ms: Mapping[str, int]) -> list[WindowRow]:
@@ -171,27 +147,21 @@ def in_service(windows: Iterable[WindowRow], version_kept_ms: Mapping[str, int])
     ]
 
 
-def _subject(finding: Finding) -> str:
+def _subject(brief: Brief) -> str:
     """A limit is about the feature that its name begins with."""
-    return parse_limit(finding.subject).subject if finding.check == LIMIT else finding.subject
+    return parse_limit(brief.subject).subject if brief.check == LIMIT else brief.subject
 
 
-def _add(subject: Subject, finding: Finding) -> None:
-    if finding.state not in JUDGED:
+def _add(subject: Subject, brief: Brief) -> None:
+    _, check, state, severity, value, threshold = brief
+    rank = RANK[severity] if state == State.DRIFT else 0
+    if subject.severity is None or rank > subject.severity:
+        subject.severity = rank
+    if value is None:
         return
-    subject.judge(finding)
-    if finding.value is None:
-        return
-    if finding.threshold:
-        subject.excess = max(subject.excess, abs(finding.value) / finding.threshold)
-    if finding.check == "distribution":
-        labels = (*subject.labels, finding.check)
-        subject.values.append((f.DRIFT_SCORE, labels, finding.value))
-        if finding.threshold is not None:
-            subject.values.append((f.DRIFT_THRESHOLD, labels, finding.threshold))
-    elif finding.check in _RATIOS:
-        subject.values.append((_RATIOS[finding.check], subject.labels, finding.value))
-
-
-def _urgency(subject: Subject) -> tuple[object, ...]:
-    return -(subject.severity or 0), not subject.first, -subject.excess, subject.model, subject.version, subject.name
+    if threshold:
+        subject.excess = max(subject.excess, abs(value) / threshold)
+    if check == DISTRIBUTION:
+        subject.score, subject.threshold = value, threshold
+    elif check in _RATIOS:
+        subject.add((_RATIOS[check], subject.labels, value))

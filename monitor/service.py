@@ -22,8 +22,10 @@ from monitor.ingest import Ingest, Pace
 from monitor.keepalive import Keepalive
 from monitor.ports import PartitionId, Source
 from monitor.receivers import notifiers
+from monitor.retraining.follow import Follow
 from monitor.runtime import Runtime
 from monitor.sources.opening import open_source
+from monitor.telling.teller import Teller
 from monitor.workers import new_owner
 
 log = structlog.get_logger()
@@ -85,6 +87,7 @@ class Service:
                 self._patiently(self.closer.step)
                 self._patiently(self._finish_input)
             if "notify" in self._roles:
+                self._patiently(self._tell_all)
                 self._drain()
         finally:
             self._close(server)
@@ -195,6 +198,9 @@ class Service:
             for partition in missing
         )
 
+    def _notifiers(self) -> dict[str, Notifier]:
+        return notifiers(self.runtime.config, partial(self.runtime.store.posts, now_ms=self.runtime.now_ms))
+
     def _sender(self, made: Mapping[str, Notifier]) -> Sender:
         counted = {name: Counted(name, notifier, self.runtime.telemetry) for name, notifier in made.items()}
         slowest_ms = int(1000 * max(notifier.limit_seconds for notifier in made.values()))
@@ -206,8 +212,13 @@ class Service:
     def _start_sender(self) -> None:
         if "notify" not in self._roles:
             return
-        made = notifiers(self.runtime.config)
+        made = self._notifiers()
+        teller = Teller(self.runtime.store, self.runtime.config, self.runtime.telemetry)
+        self._start("tell", partial(self._repeat, "tell", teller.turn))
         self._start("notify", partial(self._send, self._sender(made)))
+        if self.runtime.config.retraining_targets:
+            follow = Follow.of(self.runtime.config, self.runtime.store)
+            self._start("follow", partial(self._repeat, "follow retraining", follow.turn))
         keepalive = Keepalive.of(self.runtime.config, self.runtime.store, made)
         if keepalive is not None:
             self._start("keepalive", partial(self._keep_alive, keepalive))
@@ -222,6 +233,31 @@ class Service:
             now_ms, beat = self.runtime.now_ms(), self.heartbeat
             keepalive.turn(now_ms, well=beat.trouble is None and now_ms - beat.loop_ms < WELL_MS)
         keepalive.close()
+
+    def _repeat(self, operation: str, turn: Callable[[int], int]) -> None:
+        """Turns for as long as the service runs. What goes wrong is tried again: nothing is taken before it is done."""
+        while not self.stop.is_set():
+            wait_seconds = IDLE_SECONDS
+            try:
+                if turn(self.runtime.now_ms()):
+                    wait_seconds = 0.0
+            except TransientError as error:
+                wait_seconds = OUTBOX_RETRY_SECONDS
+                log.warning("out of reach, trying again", operation=operation, error=str(error))
+            except Exception:  # a thread that ends tells nobody of it
+                wait_seconds = OUTBOX_RETRY_SECONDS
+                log.exception("failed, trying again", operation=operation)
+            self.stop.wait(wait_seconds)
+
+    def _tell_all(self) -> None:
+        """Everything that waits, groups included. Another worker may be telling: come back a few times."""
+        teller = Teller(self.runtime.store, self.runtime.config, self.runtime.telemetry)
+        for _ in range(FINISH_TRIES):
+            while teller.turn(self.runtime.now_ms(), flush=True):
+                pass
+            if not self.runtime.store.telling_due(self.runtime.now_ms()):
+                return
+            self.stop.wait(IDLE_SECONDS)
 
     def _send(self, sender: Sender) -> None:
         wait_seconds = IDLE_SECONDS
@@ -238,7 +274,7 @@ class Service:
 
     def _drain(self) -> None:
         """Send until nothing waits, or nothing has got through for a while: then say what is left, which the next run sends."""
-        sender, store = self._sender(notifiers(self.runtime.config)), self.runtime.store
+        sender, store = self._sender(self._notifiers()), self.runtime.store
         last, pending = time.monotonic(), store.outbox_pending()
         while pending and time.monotonic() - last < DRAIN_PATIENCE_SECONDS and not self.stop.is_set():
             self._try(sender.send_due, "send")

@@ -11,17 +11,19 @@ from rich.markup import escape
 from rich.table import Table
 
 from alerts.envelope import rfc3339
+from alerts.record import Record
 from detectors.concept.registry import DETECTORS
 from detectors.drift.pool import CHECK as POOL
 from detectors.finding import Finding, State
 from detectors.reference.build import decode_reference
 from detectors.sentences import sentence
 from monitor.closing.windows import expand
-from monitor.config import Model
+from monitor.config import Config
 from monitor.decoding.timestamps import BadTimestampError, parse_time
 from monitor.errors import UserError
-from monitor.results import alert_object, decode_findings, quarantined_object, retraining_object, window_object
+from monitor.results import alert_object, decode_findings, quarantined_object, window_object
 from monitor.store import AlertRow, Store, WindowRow
+from monitor.trust import record_object, records_of
 
 COLOURS = {
     "drift": "bold red",
@@ -44,7 +46,7 @@ def show_windows(
         for single in expand(row)
     )
     if as_json:
-        _print_objects(window_object(row) for row in rows)
+        print_objects(window_object(row) for row in rows)
         return
     table = _table("model", "version", "monitor", "start (UTC)", "end (UTC)", "rows", "state", "status", "what moved")
     for row in rows:
@@ -77,7 +79,7 @@ def show_alerts(store: Store, *, history: bool, as_json: bool) -> None:
     """Alerts as they stand, or all transitions."""
     rows = list(store.alerts(history))
     if as_json:
-        _print_objects(alert_object(row) for row in rows)
+        print_objects(alert_object(row) for row in rows)
         return
     table = _table("at (UTC)", "model", "monitor", "subject", "severity", "status", "since (UTC)", "what")
     for row in rows:
@@ -88,24 +90,10 @@ def show_alerts(store: Store, *, history: bool, as_json: bool) -> None:
     Console().print(table if rows else "no alerts")
 
 
-def show_retraining(store: Store, *, as_json: bool) -> None:
-    rows = list(store.retraining())
-    if as_json:
-        _print_objects(retraining_object(row) for row in rows)
-        return
-    table = _table("at (UTC)", "model", "status", "mode", "target", "id", "reason", "delivery")
-    for row in rows:
-        table.add_row(
-            _minute(row.at_ms), escape(row.model), row.status, row.mode, escape(row.target), row.id, escape(row.reason),
-            escape(str(json.loads(row.detail).get("delivery", "-"))),
-        )  # fmt: skip
-    Console().print(table if rows else "no retraining requests")
-
-
 def show_quarantine(store: Store, *, limit: int | None, as_json: bool) -> None:
     rows = store.quarantine(limit)
     if as_json:
-        _print_objects(quarantined_object(row) for row in rows)
+        print_objects(quarantined_object(row) for row in rows)
         return
     table = _table("topic", "partition", "offset", "reason", "detail")
     for row in rows:
@@ -116,7 +104,7 @@ def show_quarantine(store: Store, *, limit: int | None, as_json: bool) -> None:
 def show_references(store: Store, *, as_json: bool) -> None:
     rows = store.references()
     if as_json:
-        _print_objects(
+        print_objects(
             {
                 "type": "reference", "hash": row.hash, "model": row.model, "version": row.version or None, "rows": row.rows,
                 "effective_from": _time_or_none(row.effective_from_ms), "source": row.source_path, "warnings": json.loads(row.warnings),
@@ -156,7 +144,7 @@ def show_reference(store: Store, digest: str, *, as_json: bool) -> None:
         for place, subject in enumerate(reference.layout.subjects)
     ]  # fmt: skip
     if as_json:
-        _print_objects(
+        print_objects(
             [
                 {
                     "type": "reference",
@@ -186,21 +174,22 @@ def show_reference(store: Store, digest: str, *, as_json: bool) -> None:
         console.print(f"note: {escape(note)}")
 
 
-def show_status(store: Store, models: Mapping[str, Model], *, as_json: bool) -> None:
-    """Per model the state of each monitor's newest window; open alerts; partitions; what is not configured."""
+def show_status(store: Store, config: Config, *, as_json: bool) -> None:
+    """Per model the state of each monitor's newest window; open alerts; what its pages were worth; partitions; what is not configured."""
+    models, kept = config.models, records_of(store, config)
     newest = [row for row in store.newest_windows() if row.model in models]
     open_alerts = [row for row in store.alerts() if row.status == "firing"]
     partitions, unknown, gaps = store.partition_states(), store.unconfigured(), store.gaps()
     if as_json:
-        _print_objects(_status_objects(models, newest, open_alerts))
-        _print_objects(
+        print_objects(_status_objects(kept, newest, open_alerts))
+        print_objects(
             {
                 "type": "partition", "source": state.group, "topic": state.partition.topic, "partition": state.partition.partition,
                 "next_offset": state.next_offset, "newest": _time_or_none(state.newest_ms), "halted": state.halted,
             }
             for state in partitions
         )  # fmt: skip
-        _print_objects({"type": "unconfigured", "model": row.model or None, "records": row.records} for row in unknown)
+        print_objects({"type": "unconfigured", "model": row.model or None, "records": row.records} for row in unknown)
         return
     console = Console()
     table = _table("model", "version", "monitor", "newest window (UTC)", "rows", "state", "status")
@@ -219,6 +208,7 @@ def show_status(store: Store, models: Mapping[str, Model], *, as_json: bool) -> 
         console.print(
             f"[bold red]firing[/bold red] since {_minute(alert.starts_at_ms)} ({alert.severity}) {escape(alert.model)}: {escape(alert.text)}"
         )
+    console.print(_record_table(kept.values()))
     behind = [state for state in partitions if state.halted]
     console.print(
         f"{len(open_alerts)} alerts firing, {len(partitions)} partitions, {len(behind)} halted, {len(gaps)} gaps"
@@ -237,17 +227,32 @@ def show_status(store: Store, models: Mapping[str, Model], *, as_json: bool) -> 
 
 
 def _status_objects(
-    models: Mapping[str, Model], newest: Iterable[WindowRow], alerts: Iterable[AlertRow]
+    records: Mapping[str, Record], newest: Iterable[WindowRow], alerts: Iterable[AlertRow]
 ) -> Iterable[dict[str, object]]:
     rows, firing = list(newest), list(alerts)
-    for name in sorted(models):
+    for name, record in records.items():
         own = [row for row in rows if row.model == name]
         yield {
             "type": "model",
             "model": name,
             "windows": [window_summary(row) for row in own],
             "alerts": [alert_object(row) for row in firing if row.model == name],
+            "record": record_object(record),
         }
+
+
+def _record_table(records: Iterable[Record]) -> Table:
+    """What people said of the pages, against what was promised; nothing is said of pages that nobody judged."""
+    table = _table("model", "pages", "judged", "real", "false a quarter (95 % interval)", "promised")
+    for record in records:
+        real = "-" if record.share_real is None else f"{record.share_real:.0%}"
+        rate = "-"
+        if record.false_per_quarter is not None:
+            rate = f"{record.false_per_quarter:.2g} ({record.low:.2g} to {record.high:.2g})"
+            rate = f"[bold red]{rate}, more than promised[/bold red]" if record.kept is False else rate
+        promise = "-" if record.promised is None else f"{record.promised:.3g}"
+        table.add_row(escape(record.model), str(record.pages), str(record.judged), real, rate, promise)
+    return table
 
 
 def window_summary(row: WindowRow) -> dict[str, object]:
@@ -292,17 +297,19 @@ _HEADLINES = {(check, subject) for check in ("realised", "estimated") for subjec
 }
 
 
-def _print_objects(items: Iterable[Mapping[str, object]]) -> None:
+def print_objects(items: Iterable[Mapping[str, object]]) -> None:
+    """One compact object a line."""
     for item in items:
         print(json.dumps(item, separators=(",", ":"), ensure_ascii=False, allow_nan=False))
+
+
+_NUMBERS = frozenset({"rows", "bins", "overdispersion", "pages", "judged", "real", "promised"})
 
 
 def _table(*names: str) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in names:
-        table.add_column(
-            name, justify="right" if name in ("rows", "bins", "overdispersion") else "left", overflow="fold"
-        )
+        table.add_column(name, justify="right" if name in _NUMBERS else "left", overflow="fold")
     return table
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # for the annotation only: the hot path's imports are not nee
 LABEL_SETS_MAX = 2_000
 MODEL_LABEL_SETS_MAX = 50_000  # of a metric by model: models are configured, and hundreds of them are usual
 OTHER = "other"
+TOLD = "told"  # the outcome of an alert that a receiver has heard of
 
 SECONDS_SHORT = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0)
 _MINUTE, _HOUR, _DAY = 60.0, 3_600.0, 86_400.0
@@ -42,9 +43,9 @@ class Kind(StrEnum):
     HISTOGRAM = "histogram"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Metric:
-    """`name` is without the prefix; a counter's ends in `_total`. `buckets` are upper bounds, for histograms only.
+    """Each is declared once, and equal to itself alone. `name` is without the prefix; a counter's ends in `_total`. `buckets` are upper bounds, for histograms only.
 
     `known` are the values of a counter's one label that are shown as 0 before anything was counted.
     """
@@ -62,6 +63,12 @@ EVENTS = Metric(
     "events_total", Kind.COUNTER, "Events read, by what became of them (accepted, late).", ("model", "kind", "result")
 )
 UNCONFIGURED = Metric("unconfigured_events_total", Kind.COUNTER, "Events of models that are not configured.")
+FOLDED = Metric(
+    "other_version_events_total",
+    Kind.COUNTER,
+    "Events of more versions of a model than are told apart: they are judged together, as version `__other__`.",
+    ("model",),
+)
 NULL_VALUES = Metric("null_value_records_total", Kind.COUNTER, "Records without a value, which are ignored.")
 GAPS = Metric("offset_gap_records_total", Kind.COUNTER, "Offsets that are missing without explanation.", ("topic",))
 DEAD_LETTERS = Metric(
@@ -83,7 +90,11 @@ STALLS = Metric(
     ("topic",),
 )
 BATCH = Metric(
-    "batch_duration_seconds", Kind.HISTOGRAM, "Time spent on one batch, by stage.", ("stage",), SECONDS_SHORT
+    "batch_duration_seconds",
+    Kind.HISTOGRAM,
+    "Time spent on one batch, by stage: fold (what was read becomes counts), checkpoint, close, tell.",
+    ("stage",),
+    SECONDS_SHORT,
 )
 CHECKPOINT = Metric("checkpoint_timestamp_seconds", Kind.GAUGE, "When this process last made its progress durable.")
 STORE_ERRORS = Metric(
@@ -150,16 +161,23 @@ NOTIFICATIONS = Metric(
 NOTIFICATION = Metric(
     "notification_duration_seconds", Kind.HISTOGRAM, "Time to deliver one notification.", ("channel",), SECONDS_SHORT
 )
+UNTOLD = Metric(
+    "alerts_untold_total",
+    Kind.COUNTER,
+    "Alerts that a receiver was not told of, by what became of them: silenced, out_of_hours, inhibited, stale, held, collapsed and so on.",
+    ("receiver", "outcome"),
+)
 TRIGGERS = Metric(
     "retrain_triggers_total",
     Kind.COUNTER,
-    "Retraining requests, by outcome (accepted, failed, skipped_cooldown, dry_run).",
+    "What alerts asked for: requests to retrain that were made (accepted), and those that a gate refused, by its name.",
     ("model", "target", "result"),
 )
 
 CATALOGUE = (
     EVENTS,
     UNCONFIGURED,
+    FOLDED,
     NULL_VALUES,
     GAPS,
     DEAD_LETTERS,
@@ -180,6 +198,7 @@ CATALOGUE = (
     DETECTOR,
     NOTIFICATIONS,
     NOTIFICATION,
+    UNTOLD,
     TRIGGERS,
 )
 
@@ -261,6 +280,8 @@ class Telemetry:
         for reason, records in Counter(str(bad.reason) for bad in harvest.quarantine).items():
             self.add(DEAD_LETTERS, reason, by=records)
         self.add(UNCONFIGURED, by=sum(harvest.unconfigured.values()))
+        for model, events in harvest.folded.items():
+            self.add(FOLDED, model, by=events)
         self.add(NULL_VALUES, by=harvest.null_values)
         self.set(CHECKPOINT, value=at_ms / 1000)
 
@@ -287,6 +308,17 @@ class Telemetry:
     def join_holds(self, size: JoinSize) -> None:
         self.set(JOIN_ROWS, value=size.rows)
         self.set(JOIN_BYTES, value=size.bytes)
+
+    # -- what telling and the gates of retraining report ------------------------------------------------------------------
+
+    def told(self, receiver: str, outcome: str) -> None:
+        """What became of one alert at one receiver, once that is stored: an outcome of `alerts.desk`. Only those not told are counted."""
+        if outcome != TOLD:
+            self.add(UNTOLD, receiver, outcome)
+
+    def retraining_refused(self, model: str, target: str, gate: str) -> None:
+        """A gate of `alerts.retraining` said no to a request, and that is stored."""
+        self.add(TRIGGERS, model, target, gate)
 
     # -- what the collector reads ---------------------------------------------------------------------------------------
 

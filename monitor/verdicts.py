@@ -5,22 +5,33 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
+from detectors.finding import Monitor
 from monitor import outcome_series, series
 from monitor.outcome_series import Track
-from monitor.results import decode_findings
-from monitor.series import Judged, Ranked
+from monitor.results import brief_findings, decode_findings
+from monitor.series import Judged, Subject
 from monitor.store import WindowRow
 
 _Signature = tuple[tuple[str, int, int], ...]
 
 
+_OF_LABELS = frozenset({Monitor.PERFORMANCE, Monitor.CONCEPT})
+_urgency = attrgetter("urgency")
+
+
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """Of one model version: all subjects, ranked, and the state (0 ok, 1 warning, 2 critical, -1 insufficient data) of each feature."""
+    """Of one model version: its subjects, each kind with the most urgent first, and the state (0 ok, 1 warning, 2 critical, -1 insufficient
+    data) of each feature. `quiet_series` is how many series all of `quiet` have, `least` how many the smallest of them has."""
 
     signature: _Signature
-    subjects: Sequence[Ranked]
+    severe: Sequence[Subject]
+    whole: Sequence[Subject]  # quiet, and about the model as a whole
+    quiet: Sequence[Subject]
+    quiet_series: int
+    least: int
     features: Mapping[str, int]
 
 
@@ -43,8 +54,12 @@ class VerdictBook:
             unchanged = before is not None and before.signature == signature
             self._known[track] = before if before is not None and unchanged else _verdicts(signature, found, labelled)
 
-    def subjects(self) -> Iterable[Ranked]:
-        return (subject for verdicts in self._known.values() for subject in verdicts.subjects)
+    def of_models(self) -> Mapping[str, Sequence[Verdicts]]:
+        """The verdicts on every version of a model."""
+        found: dict[str, list[Verdicts]] = {}
+        for (model, _), verdicts in self._known.items():
+            found.setdefault(model, []).append(verdicts)
+        return found
 
     def features(self) -> Counter[tuple[str, str]]:
         """How many features of a model are in which state; of its versions the worse one counts."""
@@ -67,8 +82,20 @@ def _mark(row: WindowRow) -> tuple[str, int, int]:
 
 
 def _verdicts(signature: _Signature, windows: Sequence[WindowRow], labelled: Mapping[Track, Judged]) -> Verdicts:
-    judged = [(window, decode_findings(window.findings)) for window in windows]
-    features = series.subjects(judged)
+    judged = [(window, decode_findings(window.findings)) for window in windows if window.monitor in _OF_LABELS]
+    others = ((window, brief_findings(window.findings)) for window in windows if window.monitor not in _OF_LABELS)
+    features = series.subjects(others)
     details = [*features, *outcome_series.performance(judged, labelled), *outcome_series.concept(judged)]
-    states = {found.name: -1 if found.severity is None else found.severity for found in features if found.is_feature}
-    return Verdicts(signature, series.ranked(details), states)
+    quiet = [found for found in details if not found.severity and not found.first]
+    quiet.sort(key=lambda found: (-found.excess, found.name))
+    return Verdicts(
+        signature=signature,
+        severe=sorted([found for found in details if found.severity], key=_urgency),
+        whole=sorted([found for found in details if found.first and not found.severity], key=_urgency),
+        quiet=quiet,
+        quiet_series=sum(found.size for found in quiet),
+        least=min((found.size for found in quiet), default=0),
+        features={
+            found.name: -1 if found.severity is None else found.severity for found in features if found.is_feature
+        },
+    )

@@ -16,7 +16,7 @@ import structlog
 from alerts.delivery import Delivered, GaveUp, Outcome, Retry
 from alerts.egress import Egress, HttpEdge, Limits
 from alerts.envelope import rfc3339
-from alerts.message import Alert, Wording, clip, compose, link, parse_ms
+from alerts.message import Alert, Wording, clean, clip, link, parse_ms
 
 _log = structlog.get_logger("driftline.alerts")
 
@@ -60,16 +60,17 @@ class AlertmanagerNotifier:
         self._pool = ThreadPoolExecutor(len(self._edges), thread_name_prefix="alertmanager")
 
     def send(self, message_id: str, body: bytes, attempted_at_ms: int) -> Outcome:
-        message = compose(body)
-        data = {"incident": message.incident}
-        posted = []
-        for alert in message.alerts:
+        data = clean(json.loads(body)["data"])
+        newest: dict[tuple[object, object], dict[str, Any]] = {}  # in the order of the transitions: the last one holds
+        for alert in data.get("alerts", ()):
             firing = alert.get("status") == "firing"
+            name, severity = alert.get("fingerprint"), alert.get("severity")
             if firing and alert.get("reason") in _REASONS_OF_NEW_SEVERITY:
                 # The severity is one of the labels, and to Alertmanager other labels are another alert.
-                other = "warning" if alert.get("severity") == "critical" else "critical"
-                posted.append(self._posted({**alert, "severity": other}, data, False, attempted_at_ms))
-            posted.append(self._posted(alert, data, firing, attempted_at_ms))
+                other = "warning" if severity == "critical" else "critical"
+                newest[name, other] = self._posted({**alert, "severity": other}, data, False, attempted_at_ms)
+            newest[name, severity] = self._posted(alert, data, firing, attempted_at_ms)
+        posted = list(newest.values())
         if not self._lock.acquire(timeout=self._total_seconds):
             return Retry(None, f"{self.host}: alerts are still being sent again")
         try:

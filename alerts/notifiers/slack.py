@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import OrderedDict
+from textwrap import wrap
 from typing import Any, Protocol
 
 from alerts.delivery import Delivered, GaveUp, Outcome, Retry
@@ -222,7 +223,14 @@ def _paragraphs(message: Message) -> list[str]:
     if message.custom:
         return [escape(clip(line, _PARAGRAPH)) for line in message.text.splitlines()]
     what = [f"• {escape(clip(line, _PARAGRAPH))}" for line in what_lines(message.alerts)]
-    return [*what, *(f"*{escape(label)}:* {escape(clip(text, _PARAGRAPH))}" for label, text in message.facts)]
+    facts = [line for label, text in message.facts for line in _fact(label, text)]
+    return [*what, *facts]
+
+
+def _fact(label: str, text: str) -> list[str]:
+    """A list of names goes on in the next line, everything else is cut."""
+    lines = wrap(text, _PARAGRAPH) if label == "Models" else [clip(text, _PARAGRAPH)]
+    return [f"*{escape(label)}:* {escape(lines[0])}", *map(escape, lines[1:])]
 
 
 def _encoded(content: dict[str, Any]) -> bytes:

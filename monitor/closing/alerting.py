@@ -1,29 +1,29 @@
-"""From judged windows to alert transitions, messages and retraining requests, inside the closer's transaction.
+"""From judged windows to alert transitions and retraining requests, inside the closer's transaction.
 
 The rules are in `alerts` and pure; here they meet the store. A window in order steps the state of its subjects; a revision folds their
-whole history again and only the difference is told, marked `corrected`.
+whole history again and only the difference is told, marked `corrected`. Who is told of a transition is decided in a turn of telling.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
-from alerts import incident, lifecycle, retraining, routing
+from alerts import incident, lifecycle
+from alerts.alert import DATA_FAULTS
 from alerts.lifecycle import AlertState, Observation, Signal, Subject, Transition
 from detectors.assembly import states_of
 from detectors.finding import Finding, State
 from detectors.sentences import sentence
+from monitor.closing.episodes import Handover, Standing, handovers, is_another, refolded
+from monitor.closing.requests import request_retraining
 from monitor.config import Model
-from monitor.results import alert_object, decode_findings, encode_findings, retraining_object
-from monitor.store import AlertRow, ClosingTransaction, OutboxRow, RetrainingRow, WindowRow
+from monitor.results import decode_findings, encode_findings
+from monitor.retraining.gates import Gates
+from monitor.store import AlertRow, ClosingTransaction, RetrainingRow, WindowRow
 
-NOTIFICATION_LIFE_MS = 3 * 86_400_000
-ALERTS_A_MESSAGE = 100
-TARGET = "retraining:"  # before the name of a retraining target where receivers are named
-FAULT_MONITORS = ("quality", "volume")
 EXACT_MONITORS = ("performance", "concept")  # few findings, and people hold them against their own figures
 EXACT_DIGITS = 15
 
@@ -49,35 +49,16 @@ def track_of(row: WindowRow) -> Track:
     return row.version, row.monitor, row.segment
 
 
-@dataclass(slots=True)
-class Standing:
-    """Where one subject of the model stands, with the incident its episode belongs to."""
-
-    subject: Subject
-    state: AlertState
-    incident: str = ""
-
-    def encode(self) -> str:
-        s = self.subject
-        state = lifecycle.encode_state(self.state)
-        return json.dumps([s.version, s.monitor, s.subject, s.check, state, self.incident, s.segment])
-
-    @classmethod
-    def decode(cls, model: str, text: str) -> Standing:
-        version, monitor, subject, check, state, incident_id, *rest = json.loads(text)
-        segment = rest[0] if rest else None  # stored before there were segments
-        whole = Subject(model=model, version=version, segment=segment, monitor=monitor, subject=subject, check=check)
-        return cls(whole, lifecycle.decode_state(state), incident_id)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alerting:
     """What to do with transitions. `replay` and simulations have no side effects: alerts are stored, nobody is told, nothing is requested."""
 
-    receivers: Sequence[str] = ()
-    routes: Sequence[routing.Route] = ()
     policy: lifecycle.Policy = field(default_factory=lifecycle.Policy)
     side_effects: bool = True
+    gates: Gates = field(default_factory=Gates)
+    refused: Callable[[str, str, str], None] = lambda model, target, gate: (
+        None
+    )  # hears of a retraining that was not asked for
 
     def fold(
         self, tx: ClosingTransaction, model: Model, judged: Sequence[Judged], now_ms: int
@@ -86,9 +67,13 @@ class Alerting:
         turn = _Fold(self, tx, model, now_ms)
         written: list[WindowRow | AlertRow | RetrainingRow] = []
         revised: dict[Track, list[Judged]] = {}
+        in_order = [item.row for item in judged if item.in_order]
+        taken_over = handovers(tx, in_order, model.window.size_ms, self.policy.resolve_after)
         for item in judged:
             row = item.row
             turn.hear(item)
+            while taken_over and taken_over[0].end_ms < row.end_ms:
+                turn.hand_over(taken_over.pop(0))
             if item.in_order:
                 turn.step(row, item.findings)
             else:
@@ -99,6 +84,8 @@ class Alerting:
             written.append(stored)
         for track, items in revised.items():
             turn.refold(track, items)
+        for handover in taken_over:
+            turn.hand_over(handover)
         return written + turn.finish()
 
 
@@ -132,8 +119,17 @@ class _Fold:
             if f.state is State.DRIFT or (f.subject, f.check) in troubled
         }
         for mark in sorted(seen.keys() | set(troubled.values())):
-            standing = self._standing.get(mark) or Standing(self._subject(row, seen[mark]), AlertState())
+            standing = self._standing.get(mark)
+            if standing is not None and is_another(row.reference, standing.reference):
+                reason, text = self._reference_end(mark, standing.subject, standing.state.starts_at_ms)
+                self._end(mark, standing, reason, row.end_ms, row.id, text)
+                standing = None
+            if standing is None and mark not in seen:
+                continue
+            standing = standing or Standing(self._subject(row, seen[mark]), AlertState())
             state, transition = lifecycle.step(standing.state, _observation(row, seen.get(mark)), self._rules.policy)
+            if not standing.runs:
+                standing.reference = row.reference
             self._settle(mark, standing, state)
             if transition is not None:
                 self._emit(mark, standing, transition)
@@ -165,17 +161,46 @@ class _Fold:
                 check=check,
             )
             mark = lifecycle.fingerprint(whole)
-            observations = [
-                _remembered(row, marks, f"{check} {subject}") for row, marks in zip(history, all_marks, strict=True)
+            seen = [
+                (row, _remembered(row, marks, f"{check} {subject}"))
+                for row, marks in zip(history, all_marks, strict=True)
             ]
-            state, transitions = lifecycle.refold(observations, self._rules.policy)
-            standing = self._standing.get(mark) or Standing(whole, AlertState())
             emitted = [_transition(row) for row in [*told, *self._rows] if row.fingerprint == mark]
+            why = partial(self._reference_end, mark, whole)
+            state, transitions, reference = refolded(seen, emitted, self._rules.policy, why)
+            standing = self._standing.get(mark) or Standing(whole, AlertState())
+            standing.reference = reference
             self._settle(mark, standing, state)
             for transition in lifecycle.difference(emitted, transitions):
                 text = transition.text or self._said(transition.window_id, check, subject, items, history)
                 corrected = _corrects(transition, before, f"{check} {subject}")
                 self._emit(mark, standing, replace(transition, text=text, corrected=corrected))
+
+    def hand_over(self, handover: Handover) -> None:
+        """Another version has taken over: what is said of those without predictions is over."""
+        names = ", ".join(sorted(name for name in handover.versions if name))
+        for mark, standing in sorted(self._standing.items()):
+            if handover.ends(standing):
+                s = standing.subject
+                text = f"{s.subject}: closed, version {names} has taken over from version {s.version}"
+                self._end(mark, standing, lifecycle.Reason.NEW_VERSION, handover.end_ms, handover.window, text)
+
+    def _reference_end(self, mark: str, subject: Subject, begun_ms: int | None) -> tuple[lifecycle.Reason, str]:
+        """Why a new reference ends an episode: somebody called it the new normal, or just so."""
+        identity = lifecycle.alert_id(mark, begun_ms or 0)
+        seen = self._tx.acknowledgements([identity]).get(identity)
+        if seen is not None and seen.verdict is lifecycle.Verdict.EXPECTED:
+            told = f"{subject.subject}: closed, {seen.who} expected the change and a new reference is in force"
+            return lifecycle.Reason.EXPECTED, told
+        return lifecycle.Reason.NEW_REFERENCE, f"{subject.subject}: closed, a new reference is in force"
+
+    def _end(  # noqa: PLR0917
+        self, mark: str, standing: Standing, reason: lifecycle.Reason, at_ms: int, window_id: str, text: str
+    ) -> None:
+        state, transition = lifecycle.close(standing.state, reason, at_ms=at_ms, window_id=window_id, text=text)
+        self._settle(mark, standing, state)
+        if transition is not None:
+            self._emit(mark, standing, transition)
 
     @staticmethod
     def _said(window: str, check: str, subject: str, items: Sequence[Judged], history: Sequence[WindowRow]) -> str:
@@ -258,15 +283,14 @@ class _Fold:
             )
         )
 
-    # -- telling ------------------------------------------------------------------------------------------------------
+    # -- storing ------------------------------------------------------------------------------------------------------
 
     def finish(self) -> list[WindowRow | AlertRow | RetrainingRow]:
-        """Store states, transitions, messages and requests."""
+        """Store states, transitions and requests. The transitions wait for a turn of telling, where somebody is to be told."""
         if not self._touched:
             return []
         requests = self._request_retraining() if self._rules.side_effects else []
-        if self._rules.side_effects:
-            self._post()
+        self._rows = [replace(row, pending=self._rules.side_effects, stale=self._is_stale(row)) for row in self._rows]
         for row in self._rows:
             self._tx.put_alert(row)
         for mark in sorted(self._touched):
@@ -274,100 +298,28 @@ class _Fold:
             self._tx.put_alert_state(mark, self._model.name, standing.encode() if standing else None)
         return [*self._rows, *requests]
 
-    def _post(self) -> None:
-        """One message a receiver and incident, holding this transaction's transitions in order."""
-        batches: dict[tuple[str, str], list[AlertRow]] = {}
-        for place, row in enumerate(self._rows):
-            for receiver in self._receivers(row, self._rows[:place]):
-                batches.setdefault((receiver, row.incident), []).append(row)
-        for (receiver, incident_id), rows in batches.items():
-            for start in range(0, len(rows), ALERTS_A_MESSAGE):
-                self._put_message(receiver, incident_id, rows[start : start + ALERTS_A_MESSAGE])
-
-    def _put_message(self, receiver: str, incident_id: str, rows: Sequence[AlertRow]) -> None:
-        active = any(s.incident == incident_id and s.state.active for s in self._standing.values())
-        identity = hashlib.sha256(
-            json.dumps(
-                [receiver, incident_id, [[r.id, r.status, r.reason, r.at_ms, r.corrected] for r in rows], self._now_ms]
-            ).encode()
-        )
-        self._tx.put_outbox(
-            OutboxRow(
-                id=f"msg_{identity.hexdigest()[:32]}", kind="notification", receiver=receiver, ordering_key=self._model.name,
-                body=incident.render_incident(
-                    incident=incident_id,
-                    status=lifecycle.Status.FIRING if active else lifecycle.Status.RESOLVED,
-                    timestamp_ms=self._now_ms,
-                    alerts=[alert_object(row) for row in rows],
-                ),
-                created_at_ms=self._now_ms, next_attempt_at_ms=self._now_ms, expires_at_ms=self._now_ms + NOTIFICATION_LIFE_MS,
-            )
-        )  # fmt: skip
-
-    def _receivers(self, row: AlertRow, earlier: Sequence[AlertRow]) -> tuple[str, ...]:
-        """Whoever heard of the episode hears the rest of it. A window too old to page anyone is left to the log."""
-        episode = [
-            r for r in [*self._tx.alert_rows(row.fingerprint), *earlier] if r.id == row.id and r.status == "firing"
-        ]
-        told = {name for r in episode if self._fresh(r) for name in self._decide(r)}
-        if row.status == "resolved":
-            return tuple(sorted(told | {routing.LOG}))
-        return self._decide(row, told) if self._fresh(row) else tuple(sorted(told | {routing.LOG}))
-
-    def _decide(self, row: AlertRow, told: Iterable[str] = ()) -> tuple[str, ...]:
-        labels = routing.labels(alert_object(row), self._model.labels)
-        return routing.decide(labels, self._rules.routes, self._rules.receivers, set(told)).receivers
-
-    def _fresh(self, row: AlertRow) -> bool:
-        return row.recorded_at_ms - self._known_ms(row) <= self._model.page_max_age_ms
+    def _is_stale(self, row: AlertRow) -> bool:
+        return not lifecycle.is_fresh(self._known_ms(row), self._now_ms, self._model.page_max_age_ms)
 
     def _known_ms(self, row: AlertRow) -> int:
         """When what decided the transition became known, in the stream's own time."""
         return max(row.at_ms, self._heard_ms.get((row.version, row.monitor, row.segment), row.at_ms))
 
     def _request_retraining(self) -> list[RetrainingRow]:
-        settings = self._model.retraining
-        if settings is None or settings.target is None:
-            return []
-        made: list[RetrainingRow] = []
-        known = sorted(self._tx.retraining_rows(self._model.name), key=lambda row: (row.at_ms, row.recorded_at_ms))
-        faulty = any(s.state.active and s.subject.monitor in FAULT_MONITORS for s in self._standing.values())
-        over = [row for row in self._rows if row.status == "resolved" and row.monitor in FAULT_MONITORS]
-        for cause in self._rows:
-            if cause.status != "firing" or cause.corrected or cause.reason != lifecycle.Reason.DRIFTED:
-                continue
-            latest = (known + made)[-1] if known or made else None
-            decision = retraining.decide(
-                retraining.Facts(
-                    mode=retraining.Mode(settings.mode), monitor=cause.monitor, at_ms=self._known_ms(cause), now_ms=self._now_ms,
-                    page_max_age_ms=self._model.page_max_age_ms, cooldown_ms=settings.cooldown_ms,
-                    data_fault_active=faulty or any((row.ends_at_ms or row.at_ms) > cause.starts_at_ms for row in over),
-                    latest=retraining.Latest(status=retraining.RetrainingStatus(latest.status), at_ms=latest.at_ms) if latest else None,
-                )
-            )  # fmt: skip
-            if decision.create:
-                made.append(self._put_request(cause, settings.target, settings.mode, decision.deliver))
-        return made
-
-    def _put_request(self, cause: AlertRow, target: str, mode: str, deliver: bool) -> RetrainingRow:
-        row = RetrainingRow(
-            id=retraining.request_id(self._model.name, cause.fingerprint, cause.starts_at_ms), model=self._model.name,
-            version=cause.version, target=target, status=str(retraining.RetrainingStatus.REQUESTED), mode=mode, reason=cause.text,
-            at_ms=cause.at_ms, recorded_at_ms=self._now_ms, detail=json.dumps({"alert": cause.id, "fingerprint": cause.fingerprint}),
+        faulty = any(s.state.active and s.subject.monitor in DATA_FAULTS for s in self._standing.values())
+        still = {}  # what goes on without a word: it may have been refused for a reason that has passed
+        for mark in sorted(self._touched - {row.fingerprint for row in self._rows}):
+            state = self._standing[mark].state if mark in self._standing else AlertState()
+            if (
+                state.phase is lifecycle.Phase.FIRING
+                and state.starts_at_ms is not None
+                and state.last_drift_ms is not None
+            ):
+                still[lifecycle.alert_id(mark, state.starts_at_ms)] = (mark, state.last_drift_ms)
+        return request_retraining(
+            self._tx, self._model, self._rules.gates, self._rows, still=still, faulty=faulty, known_ms=self._known_ms,
+            refused=self._rules.refused, now_ms=self._now_ms,
         )  # fmt: skip
-        self._tx.put_retraining(row)
-        if deliver:
-            self._tx.put_outbox(retraining_message(row, self._now_ms))
-        return row
-
-
-def retraining_message(row: RetrainingRow, now_ms: int) -> OutboxRow:
-    """The signed request to a target, as it waits in the outbox. Its webhook-id is the request's id, so a copy is recognised."""
-    return OutboxRow(
-        id=row.id, kind="retraining", receiver=TARGET + row.target, ordering_key=row.model,
-        body=retraining.render_request(now_ms, {**retraining_object(row), "version": row.version or None}),
-        created_at_ms=now_ms, next_attempt_at_ms=now_ms, expires_at_ms=now_ms + NOTIFICATION_LIFE_MS,
-    )  # fmt: skip
 
 
 def _observation(row: WindowRow, finding: Finding | None) -> Observation:
@@ -404,6 +356,8 @@ def _corrects(transition: Transition, before: Mapping[str, Mapping[str, object] 
     windows had, None for a new one. That all is well is said for the first time by a window whose verdict had been open."""
     if transition.reason is lifecycle.Reason.CORRECTED:
         return True
+    if transition.reason in lifecycle.CLOSING:
+        return False
     over = transition.status is lifecycle.Status.RESOLVED
     first = {
         window_id

@@ -6,6 +6,7 @@ reference and the configuration, so a window closed twice, late, or elsewhere is
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -19,7 +20,7 @@ from monitor.closing.watermarks import Bounded, outcome_watermarks, stored_water
 from monitor.config import Model
 from monitor.references import ReferenceBook
 from monitor.store import ClosingTransaction, ModelState, RetrainingRow, Store, WindowRow
-from monitor.telemetry import TRIGGERS, WATERMARK, WINDOWS, Telemetry
+from monitor.telemetry import BATCH, TRIGGERS, WATERMARK, WINDOWS, Telemetry
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,6 +55,7 @@ class Closer:
 
     def step(self) -> int:
         """Close every model that has something to close. Returns the number of panes closed."""
+        begun = time.perf_counter()
         dirty, states = self.store.dirty_models(), self.store.model_states()
         watermarks = self.watermarks() if dirty or states else {}
         for name, watermark in watermarks.items():
@@ -66,6 +68,8 @@ class Closer:
             and self._has_work(self.watched[name], watermark, dirty.get(name), states.get(name))
         }
         self._close_outcomes(watermarks, frozenset(closed), end_of_input=False)
+        if closed:
+            self.telemetry.observe(BATCH, "close", seconds=time.perf_counter() - begun)
         return sum(closed.values())
 
     def finish_input(self) -> int:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from detectors.concept import arrival, arrival_codec
 from detectors.concept.arrival import ArrivalProfile
+from detectors.concept.e_sr import GUARANTEE_DAYS
 from detectors.concept.judge import judge_concept
 from detectors.concept.registry import ConceptDetector, baseline_of, detector
 from detectors.finding import Finding, Monitor, State
@@ -162,11 +163,19 @@ class ConceptTurn:
         place = (track, name)
         if place not in self._detectors:
             known = self.scene.performance_of(track[2])
-            self._detectors[place] = None if known is None else concept_detector(known, track[1], name)
+            self._detectors[place] = (
+                None
+                if known is None
+                else concept_detector(
+                    known, track[1], name, guarantee_days=self.performance.rules.budget.guarantee_days
+                )
+            )
         return self._detectors[place]
 
 
-def concept_detector(known: PerformanceReference, segment: str, name: str) -> ConceptDetector[Any] | None:
+def concept_detector(
+    known: PerformanceReference, segment: str, name: str, *, guarantee_days: float = GUARANTEE_DAYS
+) -> ConceptDetector[Any] | None:
     """The detector of a model or of one of its segments, which share one budget of false alarms; None where the reference says too little."""
     profile = known.profile if not segment else known.segments.get(segment)
     if profile is None:
@@ -181,7 +190,7 @@ def concept_detector(known: PerformanceReference, segment: str, name: str) -> Co
         zero_one=known.layout.task != "regression",
         factors=None if known.hour_factors is None else known.hour_factors.tolist(),
     )
-    options = {"segments": 1 + len(known.segments)} if name == "e_sr" else None
+    options = {"segments": 1 + len(known.segments), "guarantee_days": guarantee_days} if name == "e_sr" else None
     return detector(name, baseline, options)
 
 

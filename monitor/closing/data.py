@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from detectors.drift.volume import judge_silence
 from detectors.finding import Finding, Monitor
@@ -17,7 +17,7 @@ from detectors.judge import Policy
 from detectors.limits import Limit, judge_limits
 from detectors.profile import Profile, merge
 from monitor.closing.alerting import Alerting, Judged
-from monitor.closing.panes import PaneCount, Run, correction_horizon_ms, pane_start, pooled_runs
+from monitor.closing.panes import PaneCount, Run, correction_horizon_ms, pane_start, pooled_runs, versions_at
 from monitor.closing.scene import FOREVER_MS, Decision, Scene
 from monitor.closing.windows import (
     VERSION_MONITORS,
@@ -29,6 +29,7 @@ from monitor.closing.windows import (
     window_id,
     with_pool,
 )
+from monitor.false_alarms import Budget
 from monitor.store import ANY, PaneKey, WindowRow
 from monitor.telemetry import DETECTOR, Telemetry
 
@@ -43,6 +44,11 @@ class DataRules:
 
     policy: Policy
     limits: tuple[Limit, ...] = ()
+    budget: Budget = field(default_factory=Budget)
+
+    def of_versions(self, count: int) -> Policy:
+        """How a window is judged beside which so many versions, itself included, have one."""
+        return replace(self.policy, level_scale=self.policy.level_scale * self.budget.level_scale(count))
 
 
 class DataTurn:
@@ -107,8 +113,9 @@ class DataTurn:
         if not dirty:
             return
         profiles = self._tx.profiles(dirty)
+        versions = self._versions_at(profiles)
         for pane, profile in sorted(profiles.items()):
-            self._judge_pane(pane, profile)
+            self._judge_pane(pane, profile, versions[pane.start_ms])
         for version in sorted({pane.version for pane in profiles}):
             touched = sorted({pane.start_ms for pane in profiles if pane.version == version})
             self._fill_gaps(version, touched, frontier_ms or 0)
@@ -116,17 +123,29 @@ class DataTurn:
                 version, touched, frontier_ms or 0, min(p.rows for k, p in profiles.items() if k.version == version)
             )
 
-    def _judge_pane(self, pane: PaneKey, profile: Profile) -> None:
+    def _judge_pane(self, pane: PaneKey, profile: Profile, versions: int) -> None:
         alone = 2 * self._size_ms > self._window.max_ms  # no second pane may join it
-        self._judge_windows(VERSION_MONITORS, pane, pane.start_ms + self._size_ms, profile, longest=alone)
+        policy, end_ms = self._rules.of_versions(versions), pane.start_ms + self._size_ms
+        self._judge_windows(VERSION_MONITORS, pane, end_ms, profile, policy, longest=alone)
+
+    def _versions_at(self, profiles: Mapping[PaneKey, Profile]) -> dict[int, int]:
+        rows = ((pane, profile.rows) for pane, profile in profiles.items())
+        return versions_at(rows, self._rules.policy.quality_min_rows)
 
     def _judge_windows(
-        self, monitors: Iterable[Monitor], pane: PaneKey, end_ms: int, profile: Profile, *, longest: bool
+        self,
+        monitors: Iterable[Monitor],
+        pane: PaneKey,
+        end_ms: int,
+        profile: Profile,
+        policy: Policy,
+        *,
+        longest: bool,
     ) -> None:
         """The windows of some monitors from the start of `pane` to `end_ms`, over one profile; `longest` where no pool may be longer."""
         reference = self._scene.book.by_hash(pane.reference)
         begun = time.perf_counter()
-        found = judge(reference, profile, self._rules.policy)
+        found = judge(reference, profile, policy)
         if longest:
             found = with_pool(found, profile.rows, self._window)
         if self._rules.limits and reference is not None:
@@ -267,16 +286,14 @@ class DataTurn:
         return row.rows > 0 and row.end_ms - row.start_ms > self._size_ms
 
     def _judge_run(self, monitors: Iterable[Monitor], version: str, run: Run) -> None:
-        profiles = [
-            p
-            for k, p in self._tx.profiles(run.starts_ms).items()
-            if k.version == version and k.reference == run.reference
-        ]
+        found = self._tx.profiles(run.starts_ms)
+        profiles = [p for k, p in found.items() if k.version == version and k.reference == run.reference]
         whole = profiles[0]
         for profile in profiles[1:]:
             whole = merge(whole, profile)
         pane = PaneKey(self._scene.model.name, version, run.reference, run.start_ms)
-        self._judge_windows(monitors, pane, run.end_ms, whole, longest=not run.full)
+        policy = self._rules.of_versions(max(self._versions_at(found).values()))
+        self._judge_windows(monitors, pane, run.end_ms, whole, policy, longest=not run.full)
 
     def _withdraw(self, gone: Sequence[WindowRow], monitors: Iterable[Monitor], version: str) -> None:
         for stored in gone:
@@ -340,7 +357,8 @@ class DataTurn:
     def _silence(self, start_ms: int, per_pane: Mapping[int, int], first_ms: int) -> Finding:
         begin_ms = max(first_ms, start_ms - VOLUME_HISTORY * self._size_ms)
         history = [per_pane.get(at, 0) for at in range(begin_ms, start_ms, self._size_ms)]
-        return judge_silence(per_pane.get(start_ms, 0), history, self._rules.policy, window_ms=self._size_ms)
+        policy = self._rules.of_versions(1)  # silence is the model's, not a version's
+        return judge_silence(per_pane.get(start_ms, 0), history, policy, window_ms=self._size_ms)
 
     def _judge_volume(self, start_ms: int, end_ms: int, finding: Finding, rows: int) -> None:
         row = self._row(Monitor.VOLUME, "", start_ms, start_ms + self._size_ms, rows, "")

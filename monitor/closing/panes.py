@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from monitor.store.records import PaneKey, PerformanceKey
+
 DAY_MS = 86_400_000
 
 
@@ -37,6 +39,16 @@ class Run:
     rows: int
     reference: str
     full: bool
+
+
+def versions_at(panes: Iterable[tuple[PaneKey | PerformanceKey, int]], enough: int) -> dict[int, int]:
+    """Start of a pane -> how many versions have `enough` rows in it; at least 1. Who has fewer is not judged, so it alarms nobody."""
+    found: dict[int, set[str]] = {}
+    for pane, rows in panes:
+        versions = found.setdefault(pane.start_ms, set())
+        if rows >= enough:
+            versions.add(pane.version)
+    return {start_ms: max(len(versions), 1) for start_ms, versions in found.items()}
 
 
 def pooled_runs(panes: Iterable[PaneCount], *, size_ms: int, min_rows: int, max_ms: int) -> list[Run]:

@@ -7,7 +7,7 @@ waits for more of them before it is judged anew, so a month of labels costs doze
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from detectors.estimate.estimate import Estimator
@@ -17,7 +17,7 @@ from detectors.performance.profile import PerformanceProfile, merge
 from detectors.performance.reference import PerformanceReference
 from monitor.closing.alerting import Judged
 from monitor.closing.ledger import Ledger, estimator_of, settled
-from monitor.closing.panes import correction_horizon_ms, pane_start
+from monitor.closing.panes import correction_horizon_ms, pane_start, versions_at
 from monitor.closing.performance_windows import Judge, Moment, Rules
 from monitor.closing.scene import FOREVER_MS, Scene, put
 from monitor.closing.windows import finish
@@ -51,8 +51,10 @@ class PerformanceTurn:
         starts = [start for start in dirty if scene.end_of_input or self.due_ms.get(start, heard_ms) <= heard_ms]
         more = len(starts) > PANES_A_TURN
         starts = starts[:PANES_A_TURN]
-        for key, profile in self._profiles(starts).items():
-            self._judge(key, profile)
+        profiles = self._profiles(starts)
+        versions = self._versions_at(profiles)
+        for key, profile in profiles.items():
+            self._judge(key, profile, versions[key.start_ms])
         scene.tx.mark_performance_clean("pane", starts)
         self.due_ms.update({start: self._again_ms(start) for start in starts})
         for start in sorted(self.due_ms)[:-DUE_KEPT]:
@@ -70,7 +72,10 @@ class PerformanceTurn:
                 merged[key] = _whole(known, blobs)
         return merged
 
-    def _judge(self, key: PerformanceKey, profile: PerformanceProfile) -> None:
+    def _versions_at(self, profiles: Mapping[PerformanceKey, PerformanceProfile]) -> dict[int, int]:
+        return versions_at(((key, profile.rows) for key, profile in profiles.items()), self.rules.policy.min_labelled)
+
+    def _judge(self, key: PerformanceKey, profile: PerformanceProfile, versions: int) -> None:
         scene = self.scene
         known = scene.performance_of(key.reference)
         if known is None:
@@ -87,6 +92,7 @@ class PerformanceTurn:
             estimator=self._estimator(key.reference),
             ledger=self.ledger(key.version, key.reference),
             rules=self.rules,
+            versions=versions,
         )
         findings = [] if empty else judge.findings(profile, key.segment, moment)
         found = put(
@@ -148,9 +154,11 @@ class PerformanceTurn:
         ripe = [row for row in ripe if row.start_ms < ripe_ms]
         young = [row for start in self._of_age(before_ms, now_ms) for row in self._waiting(start, start + 1)]
         wanted = {(row.start_ms, row.version, row.segment or "") for row in (*ripe, *young)}
-        for key, profile in self._profiles(sorted({start for start, _, _ in wanted})).items():
+        profiles = self._profiles(sorted({start for start, _, _ in wanted}))
+        versions = self._versions_at(profiles)
+        for key, profile in profiles.items():
             if (key.start_ms, key.version, key.segment) in wanted:
-                self._judge(key, profile)
+                self._judge(key, profile, versions[key.start_ms])
         changed = {item.row.id for item in self.judged}
         for row in ripe:
             if row.id not in changed:  # nothing new, or what it was judged by is forgotten

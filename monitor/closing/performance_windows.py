@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from detectors.attribution.attribute import attribute
 from detectors.attribution.words import attribution_detail
@@ -18,7 +18,9 @@ from detectors.performance.profile import PerformanceProfile
 from detectors.performance.reference import PerformanceReference
 from detectors.performance.selective import selective_labels
 from detectors.performance.unknown_labels import unknown_labels
+from detectors.policy import Policy
 from monitor.closing.ledger import Ledger
+from monitor.false_alarms import Budget
 
 _NOT_FOR_ALL = "the labels that came so far do not stand for all rows; decided when the window is final"
 
@@ -31,6 +33,7 @@ class Rules:
     estimate: bool = True
     limits: tuple[Limit, ...] = ()
     sample: float = 1.0
+    budget: Budget = field(default_factory=Budget)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +47,16 @@ class Moment:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Judge:
-    """Judges windows of one version under one reference. `ledger`: what settled windows taught; `estimator` None: nothing is estimated."""
+    """Judges windows of one version under one reference. `ledger`: what settled windows taught; `estimator` None: nothing is estimated.
+
+    `versions`: how many have predictions in the window's time, which share the budget of false alarms.
+    """
 
     known: PerformanceReference
     estimator: Estimator | None
     ledger: Ledger
     rules: Rules
+    versions: int = 1
 
     def findings(self, profile: PerformanceProfile, segment: str, moment: Moment) -> list[Finding]:
         """Of all rows (`segment` "") or of one segment, whose baseline is its own."""
@@ -61,7 +68,7 @@ class Judge:
             realised = [_with(found, sample=self.rules.sample) for found in realised]
         if segment:
             return self._explained(baseline, profile, realised)
-        representative = selective_labels(self.known.layout, profile)
+        representative = selective_labels(self.known.layout, profile, Policy(level_scale=self._level_scale))
         if representative.state in (State.DRIFT, State.WARNING) and not moment.final:
             realised = [_held_back(found) for found in realised]
             representative = _held_back(representative)  # labels of the window's first hours come first
@@ -74,9 +81,13 @@ class Judge:
 
     def _policy(self, segment: str) -> PerformancePolicy:
         """All rows have half of the error rate of false alarms, the segments share the other half."""
-        policy, segments = self.rules.policy, len(self.known.segments)
+        segments = len(self.known.segments)
         share = 1.0 if not segments else 0.5 / segments if segment else 0.5
-        return replace(policy, level_scale=policy.level_scale * share)
+        return replace(self.rules.policy, level_scale=self._level_scale * share)
+
+    @property
+    def _level_scale(self) -> float:
+        return self.rules.policy.level_scale * self.rules.budget.level_scale(self.versions)
 
     def _explained(
         self, baseline: PerformanceProfile, profile: PerformanceProfile, realised: Sequence[Finding]
@@ -92,10 +103,11 @@ class Judge:
         if not self.rules.estimate or self.estimator is None:
             return []
         layout, ledger = self.known.layout, self.ledger
+        policy = replace(self.rules.policy, level_scale=self._level_scale)
         estimates = estimate(self.estimator, layout, profile)
         findings = [
             _with(found, past_error=ledger.past_error(found.subject))
-            for found in judge_estimated(layout, self.known.profile, estimates, profile, self.rules.policy)
+            for found in judge_estimated(layout, self.known.profile, estimates, profile, policy)
         ]
         if ledger.contradicted_ms is None:
             return findings
@@ -108,7 +120,7 @@ class Judge:
     def _coverage(self, profile: PerformanceProfile, moment: Moment) -> Finding:
         layout = self.known.layout
         usual = self.ledger.covered(layout, age_seconds=moment.age_seconds, window_seconds=moment.window_seconds)
-        return coverage(layout, profile, usual, self.ledger.mature(layout))
+        return coverage(layout, profile, usual, self.ledger.mature(layout), Policy(level_scale=self._level_scale))
 
 
 def _money(layout: PerformanceLayout, profile: PerformanceProfile) -> list[Finding]:

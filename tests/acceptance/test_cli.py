@@ -280,3 +280,43 @@ def test_the_broken_pipe_of_a_reader_that_left(ran: Path) -> None:
     )
     assert "Traceback" not in done.stderr
     assert len(done.stdout.splitlines()) == 1
+
+
+# -- retraining
+
+ASKED = """\
+    retraining: {mode: propose, target: jobs}
+retraining_targets:
+  jobs: {http: {url: "http://127.0.0.1:9/jobs", body: {id: "{{ request.id }}", about: "{{ alert.subject }}"}}}
+"""
+
+
+def test_a_retraining_is_looked_at_paused_resumed_approved_and_cancelled(tmp_path: Path) -> None:
+    make_world(tmp_path, CONFIG + "    page_max_age: 9000d\n" + ASKED + FILES)
+    run = driftline(tmp_path, "run", "--role", "ingest,close", "--until-caught-up")
+    assert run.returncode == 0, run.stderr
+    (listed,) = objects(tmp_path, "retraining", "list")
+    assert (listed["model"], listed["status"]) == ("churn", "requested")
+    name = listed["id"][:8]
+    (shown,) = objects(tmp_path, "retraining", "show", name)
+    assert (shown["id"], shown["mode"], shown["target"]) == (listed["id"], "propose", "jobs")
+    assert [step["status"] for step in shown["steps"]] == ["requested"]
+
+    def act(*words: str, status: int = 0) -> str:
+        done = driftline(tmp_path, "retraining", *words, "--who", "ada")
+        assert done.returncode == status, (words, done.stdout, done.stderr)
+        return done.stdout + done.stderr
+
+    assert driftline(tmp_path, "retraining", "pause").returncode == 2, "it says why"
+    assert "all models" in act("pause", "--why", "audit")
+    assert "paused" in driftline(tmp_path, "retraining", "list").stdout
+    assert "Retraining is paused" in act("approve", name, status=2)
+    assert "resumed" in act("resume")
+    assert "goes to jobs" in act("approve", name)
+    assert "is cancelled" in act("cancel", name, "--why", "too late")
+    assert "unknown" in act("cancel", "none-such", status=2)
+    (shown,) = objects(tmp_path, "retraining", "show", name)
+    assert (shown["status"], shown["approved_by"]) == ("cancelled", "ada")
+    assert shown["steps"][-1]["told"] == "cancelled by ada: too late"
+    assert objects(tmp_path, "retraining", "list", "--refused") == []
+    assert objects(tmp_path, "retraining", "list", "other") == []

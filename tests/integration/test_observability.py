@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.parts import crowd
 from tests.parts.broker import REPOSITORY, UnavailableError, free_port
 from tests.parts.browser import Eye, chromium
 from tests.parts.demo import Demo
@@ -33,7 +34,7 @@ CHOICE = {
     "feature": {"var-model": "churn", "var-feature": "income"},
     "performance": {"var-model": "credit", "var-metric": "accuracy"},
 }
-LOUD = "credit-021"  # of the many models one that drifts now and then
+LOUD = crowd.name(crowd.LOUD)  # with the default budget of series only models that drift are shown whole
 MANY_CHOICE = {
     "model": {"var-model": LOUD},
     "feature": {"var-model": LOUD, "var-feature": "feature_000"},
@@ -66,11 +67,11 @@ def many(folder: Path) -> Iterator[Prometheus]:
     """Scrapes a service of five hundred models, from the beginning of the module on."""
     port = free_port()
     words = [sys.executable, "-m", "tests.parts.crowd", str(port), "500", "5"]
-    crowd = Server("crowd", folder / "crowd", words, {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"})
+    service = Server("crowd", folder / "crowd", words, {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"})
     prometheus = Prometheus(folder / "many", {"driftline": [f"127.0.0.1:{port}"]}, seconds=MANY_SECONDS)
     yield prometheus
     prometheus.close()
-    crowd.close()
+    service.close()
 
 
 @pytest.fixture(scope="module")
@@ -202,16 +203,16 @@ def test_every_board_is_drawn_with_few_models_and_with_five_hundred(many: Promet
     try:
         with chromium() as browser:
             eye = Eye(browser, grafana.url)
-            for crowd, theme, name in views():
+            for many_models, theme, name in views():
                 board = BOARDS[name]
-                begin, end = (now - 60_000, now) if crowd else (scene.begin_ms + 2_000, scene.end_ms)
-                source = "many" if crowd else "driftline-prometheus"
+                begin, end = (now - 60_000, now) if many_models else (scene.begin_ms + 2_000, scene.end_ms)
+                source = "many" if many_models else "driftline-prometheus"
                 query = {"from": str(begin), "to": str(end), "theme": theme, "var-datasource": source}
-                query |= (MANY_CHOICE if crowd else CHOICE).get(name, {})
-                place = pictures / f"{name}-{'many' if crowd else 'demo'}-{theme}.png"
+                query |= (MANY_CHOICE if many_models else CHOICE).get(name, {})
+                place = pictures / f"{name}-{'many' if many_models else 'demo'}-{theme}.png"
                 count = sum(panel["type"] != "row" for panel in board["panels"])
                 view = eye.look(board, query, place, panels=count)
-                empty = {title for title in view.empty if crowd or (name, title) not in AWAITED}
+                empty = {title for title in view.empty if many_models or (name, title) not in AWAITED}
                 if view.errors or view.failed or empty or view.panels < count:
                     wrong[place.name] = (list(view.errors), list(view.failed), empty, view.panels)
             eye.close()

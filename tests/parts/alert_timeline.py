@@ -54,7 +54,11 @@ class Sent:
         seconds = self.at_ms // 1_000
         day = f"day {seconds // 86_400} " if seconds >= 86_400 else ""
         time = f"{seconds // 3_600 % 24:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
-        return f"{day}{time} expect {self.message.receiver} {self.what}"
+        return f"{day}{time} expect {self.receiver} {self.what}"
+
+    @property
+    def receiver(self) -> str:
+        return self.message.receiver
 
 
 @dataclass
@@ -159,23 +163,26 @@ class Played:
                 ends_ms = now_ms + int(span[:-1]) * _SPANS[span[-1]]
                 matchers = parse_matchers(" ".join(rest[:-2]))
                 name = f"s{len(self.silences)}"
-                self.silences.append(
-                    Silence(id=name, matchers=matchers, starts_ms=now_ms, ends_ms=ends_ms, who="ada", why="w")
-                )
+                self.silence(Silence(id=name, matchers=matchers, starts_ms=now_ms, ends_ms=ends_ms, who="ada", why="w"))
             elif verb == "ack":
-                name = next(a.id for a in self.alerts.values() if self.named(a.id) == "/".join(rest))
-                self.desk, _ = acknowledge(self.desk, name)
+                self.acknowledge(next(a for a in self.alerts.values() if self.named(a.id) == "/".join(rest)), now_ms)
             else:
                 raise AssertionError(verb)
         if arrivals:
             self.turn(now_ms, arrivals)
 
+    def silence(self, silence: Silence) -> None:
+        self.silences.append(silence)
+
+    def acknowledge(self, alert: Alert, now_ms: int) -> None:
+        self.desk, _ = acknowledge(self.desk, alert.id)
+
     def _compare(self, wanted: Sequence[tuple[int, int, str]]) -> list[str]:
-        heard = [sent for sent in self.sent if self.receivers[sent.message.receiver].audience is Audience.PEOPLE]
+        heard = [sent for sent in self.sent if self.receivers[sent.receiver].audience is Audience.PEOPLE]
         faults = []
         for first_ms, last_ms, what in wanted:
             found = next(
-                (s for s in heard if first_ms <= s.at_ms <= last_ms and f"{s.message.receiver} {s.what}" == what), None
+                (s for s in heard if first_ms <= s.at_ms <= last_ms and f"{s.receiver} {s.what}" == what), None
             )
             if found is None:
                 faults.append(f"not sent: {what}")

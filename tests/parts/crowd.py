@@ -1,4 +1,4 @@
-"""A service with very many models, as far as its exposition goes: `python -m tests.parts.crowd PORT MODELS FEATURES`.
+"""A service with very many models, as far as its exposition goes: `python -m tests.parts.crowd PORT MODELS FEATURES [SERIES]`.
 
 Results are made by hand, seeded, and move with every scrape; what renders and serves them is the real thing.
 """
@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from detectors.finding import Finding, Severity, State
 from monitor import telemetry as t
+from monitor.budget import PROCESS_SERIES_MAX
 from monitor.config.types import Http
 from monitor.http import HttpServer, build_app
 from monitor.metrics import Facts, Metrics, ModelFacts
@@ -21,6 +22,7 @@ from tests.parts.exposition import DAY_MS, HOUR_MS, LABELS, REFERENCE, FakeStore
 
 BEGIN_MS = 1_700_000_000_000 // HOUR_MS * HOUR_MS
 SWING = 40  # scrapes in which what drifts comes and goes
+LOUD = 21  # the model that always drifts, and so is always shown whole
 
 
 def name(number: int) -> str:
@@ -42,6 +44,9 @@ class Crowd(FakeStore):
         end_ms = BEGIN_MS + self.scrapes * HOUR_MS
         return [replace(row, end_ms=end_ms) for rows in (self._quiet | loud).values() for row in rows]
 
+    def firing_alerts(self) -> list[AlertRow]:
+        return [alert for alert in self.alerts() if alert.status == "firing"]
+
     def alerts(self, history: bool = False) -> list[AlertRow]:
         alarms = [
             alert(name(number), monitor="concept", check="e_sr", starts_at_ms=BEGIN_MS)
@@ -55,6 +60,8 @@ class Crowd(FakeStore):
 
     def _push(self, number: int, scrape: int) -> float:
         """How far the model is moved, from 0 to 1."""
+        if number == LOUD and scrape:
+            return 0.8 + 0.2 * math.sin(2 * math.pi * scrape / SWING) ** 2
         return max(0.0, math.sin(2 * math.pi * (scrape / SWING + number / 17))) if number % 7 == 0 and scrape else 0.0
 
     def _windows(self, number: int, scrape: int) -> Sequence[WindowRow]:
@@ -99,13 +106,13 @@ class Crowd(FakeStore):
         )  # fmt: skip
 
 
-def metrics(models: int, features: int) -> Metrics:
+def metrics(models: int, features: int, series_max: int = PROCESS_SERIES_MAX) -> Metrics:
     """What such a service exports, every counter of its process included."""
     crowd, telemetry = Crowd(models, features), t.Telemetry()
     one = ModelFacts(task="binary", owner="growth", window_ms=HOUR_MS, window_max_ms=7 * DAY_MS)
     facts = Facts(
         version="0.1.0", revision="", models={name(number): one for number in range(models)}, receivers=["log", "oncall"],
-        now_ms=lambda: BEGIN_MS + crowd.scrapes * HOUR_MS + 5 * HOUR_MS // 4,  # it is asked before the windows move on
+        series_max=series_max, config="c0ffee", read_at_ms=BEGIN_MS, now_ms=lambda: BEGIN_MS + crowd.scrapes * HOUR_MS + 5 * HOUR_MS // 4,  # it is asked before the windows move on
     )  # fmt: skip
     made = Metrics(crowd, telemetry, facts)
     work(telemetry, models, 0)
@@ -139,14 +146,17 @@ def work(telemetry: t.Telemetry, models: int, scrape: int) -> None:
     telemetry.set(t.JOIN_ROWS, value=1e6 + 1e4 * scrape)
     telemetry.set(t.JOIN_BYTES, value=2e8)
     telemetry.add(t.NOTIFICATIONS, "oncall", "sent")
+    telemetry.told("oncall", "silenced")
+    telemetry.add(t.FOLDED, name(0), by=3)
     for seconds in (0.004, 0.02, 0.4):
-        telemetry.observe(t.BATCH, "checkpoint", seconds=seconds)
+        for stage, share in (("fold", 0.3), ("checkpoint", 1.0), ("close", 2.0), ("tell", 0.1)):
+            telemetry.observe(t.BATCH, stage, seconds=share * seconds)
         telemetry.observe(t.DETECTOR, "all", seconds=seconds / 10)
         telemetry.observe(t.NOTIFICATION, "oncall", seconds=seconds)
 
 
-def main(port: int, models: int, features: int) -> None:
-    made = metrics(models, features)
+def main(port: int, models: int, features: int, series_max: int = PROCESS_SERIES_MAX) -> None:
+    made = metrics(models, features, series_max)
     app = build_app(render=made.render, live=lambda: None, ready=lambda: None)
     http = Http.model_validate({"listen": f"127.0.0.1:{port}"})
     server = HttpServer(app, http.host, http.port)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 from prometheus_client.parser import text_string_to_metric_families as plain
 
 from detectors.finding import Finding, State
 from monitor import telemetry as t
+from monitor.budget import PROCESS_SERIES_MAX
 from monitor.errors import TransientError
 from monitor.metrics import Facts, Metrics, ModelFacts
 from monitor.results import encode_findings
@@ -131,6 +133,7 @@ class FakeStore:
         self.windows, self.firing, self.built, self.broken = list(windows), list(alerts), list(references), False
         self.again, self.requests = list(again), list(requests)
         self.looked_up = 0
+        self.reads: Counter[str] = Counter()
 
     def newest_windows(self):
         if self.broken:
@@ -152,20 +155,28 @@ class FakeStore:
 
     def alerts(self, history=False):
         assert not history
+        self.reads["alerts"] += 1
         return self.firing
 
+    def firing_alerts(self):
+        return [alert for alert in self.firing if alert.status == "firing"]
+
+    def reference_generation(self):
+        return len(self.built)
+
     def references(self, model=None):
+        self.reads["references"] += 1
         return self.built
 
     def outbox_pending(self, receiver=None):
         return {"oncall": 3}.get(receiver, 0)
 
 
-def facts(*models: str) -> Facts:
-    one = ModelFacts(task="binary", owner="growth", window_ms=HOUR_MS, window_max_ms=7 * DAY_MS)
+def facts(*models: str, series_max: int = PROCESS_SERIES_MAX) -> Facts:
+    one = ModelFacts(task="binary", owner="growth", window_ms=HOUR_MS, window_max_ms=7 * DAY_MS, target="airflow")
     return Facts(
         version="0.1.0", revision="abc", models=dict.fromkeys(models or ("churn",), one), receivers=["oncall"],
-        now_ms=lambda: 12 * DAY_MS,
+        now_ms=lambda: 12 * DAY_MS, config="c0ffee", read_at_ms=1_700_000_000_000, series_max=series_max,
     )  # fmt: skip
 
 

@@ -25,6 +25,8 @@ CATEGORIES = [f"c{i:02d}" for i in range(5)]
 WORDS = np.array([f"word{i}" for i in range(20)], dtype=object)
 ZIPF = (1 / np.arange(1, 21)) / (1 / np.arange(1, 21)).sum()
 
+DEFAULT = Policy()
+
 Table = dict[str, NDArray[np.float64] | NDArray[np.object_]]
 Change = Callable[[Table], None]
 
@@ -99,9 +101,9 @@ def windows(
     count: int,
     kind: Kind = Kind(),
     change: Change | None = None,
+    policy: Policy = DEFAULT,
 ) -> Iterator[Judged]:
     """`count` windows of `n` rows, judged by all monitors. They are cut from runs of rows, so that dependence goes on across windows."""
-    policy = Policy()
     history: list[int] = []
     per_run = max(1, 200_000 // n)
     for run in range(0, count, per_run):

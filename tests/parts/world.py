@@ -21,6 +21,7 @@ from monitor.ports import PartitionId
 from monitor.runtime import Runtime
 from monitor.sources.memory import MemoryLog, MemorySource
 from monitor.store import AlertRow, Store, WindowRow
+from monitor.telling.teller import Teller
 
 HOUR = 3_600_000
 T0 = 1_767_571_200_000  # 2026-01-05T00:00Z
@@ -95,6 +96,7 @@ class World:
     store_url: str | None = None
     partitions: int = 1
     side_effects: bool = True
+    log_records: int = 1_000_000
     clock: Clock = field(default_factory=Clock)
     decided: list[Decision] = field(default_factory=list)
 
@@ -106,8 +108,9 @@ class World:
         self.config = load_config(self.folder / "driftline.yaml")
         self.store = Store.open(self.config.store, durable=False)
         self.runtime = Runtime.build(self.config, self.store, self.clock)
-        self.log = MemoryLog({TOPIC: self.partitions})
+        self.log = MemoryLog({TOPIC: self.partitions}, self.log_records)
         self.closer: Closer = self.runtime.closer(side_effects=self.side_effects, decided=self.decided.append)
+        self.teller = Teller(self.store, self.config, self.runtime.telemetry)
         self.ingest = self.worker()
 
     def worker(self, name: str = "one", *, store: Store | None = None, group: str = "g", live: bool = True) -> Ingest:
@@ -139,11 +142,12 @@ class World:
         self.ingest.checkpoint()
 
     def turn(self, hour: float | None = None) -> None:
-        """At `hour` after the beginning: read, store and close."""
+        """At `hour` after the beginning: read, store, close and tell what is due."""
         if hour is not None:
             self.clock.ms = T0 + int(hour * HOUR)
         self.read()
         self.closer.step()
+        self.teller.turn(self.clock())
 
     def live(self, hours: Sequence[int], **kind: object) -> None:
         """Hours of traffic, each read at its end and closed two minutes later."""
@@ -151,6 +155,11 @@ class World:
             self.send(hour_of_events(hour, **kind))  # type: ignore[arg-type]
             self.turn(hour + 1)
             self.turn(hour + 1 + 2 / 60)
+
+    def tell(self) -> None:
+        """Everything that waits to be told is put into the outbox."""
+        while self.teller.turn(self.clock(), flush=True):
+            pass
 
     def finish(self) -> None:
         self.read()

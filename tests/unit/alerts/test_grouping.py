@@ -184,10 +184,17 @@ def test_what_is_muted_is_told_when_it_is_no_longer() -> None:
     assert timeline.sent[0][0] > 1_000
 
 
-def test_what_was_muted_all_its_life_is_told_to_nobody() -> None:
-    for audience in Audience:
-        timeline = run((0, "?a +a"), (1_000, "-a"), audience=audience, until=200_000)
-        assert (timeline.sent, timeline.group) == ([], None)
+def test_what_was_muted_all_its_life_is_told_to_no_person() -> None:
+    timeline = run((0, "?a +a"), (1_000, "-a"), audience=Audience.PEOPLE, until=200_000)
+    assert (timeline.sent, timeline.group) == ([], None)
+
+
+def test_a_stream_hears_afterwards_of_what_was_muted_all_its_life() -> None:
+    timeline = run((0, "?a +a"), (1_000, "-a"), audience=Audience.STREAM, until=200_000)
+    assert timeline.sent == []
+    timeline = run((0, "?a +a"), (1_000, "-a"), (200_000, ".a"), audience=Audience.STREAM, until=400_000)
+    assert (timeline.transitions, timeline.group) == ([1, 2], None)
+    assert [sent[1:] for sent in timeline.sent] == [("resolved", "", "a")]
 
 
 def test_who_heard_it_fire_hears_the_end_though_it_is_muted_by_then() -> None:

@@ -108,12 +108,13 @@ def test_what_is_too_much_is_counted() -> None:
 
 
 @pytest.mark.parametrize(
-    "monitor", ["quality", "volume", "data", "joint", "prediction", "performance", "concept", "new"]
+    "monitor", ["quality", "volume", "data", "joint", "prediction", "performance", "concept", "retraining", "new"]
 )
 def test_every_monitor_has_a_cause_and_advice(monitor) -> None:
     facts = dict(compose(body(alert(monitor=monitor))).facts)
     assert "amount" in facts["Likely cause"]
     assert facts["What to do"].endswith(".")
+    assert facts["Likely cause"].startswith("not clear") == (monitor == "new")
 
 
 def test_templates_of_the_user_replace_title_and_text() -> None:

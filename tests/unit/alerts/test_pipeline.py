@@ -190,20 +190,35 @@ def test_a_receiver_that_has_the_episode_is_not_told_again_by_another_route() ->
     assert faults == []
 
 
-def test_a_stream_is_silent_where_a_person_said_so() -> None:
+def test_a_silence_spares_people_and_a_stream_still_hears() -> None:
     played = world()
-    played.play(
+    faults = played.play(
         """
         10:00:00 silence model=churn for 1h
         10:10:00 fires churn data age
         10:20:00 over churn data age
-        10:30:00 fires churn data zip
-        12:00:00 fires fraud data zip
         """
     )
-    hook = [s for s in played.sent if s.message.receiver == "hook"]
-    assert [s.message.notice.transitions for s in hook] == [(3,), (4,)]
-    assert clock("11:00:00") <= hook[0].at_ms <= clock("11:01:00")
+    assert faults == []
+    hook = [(s.at_ms, s.message.notice.transitions) for s in played.sent if s.message.receiver == "hook"]
+    assert hook == [(clock("10:10:00"), (1,)), (clock("10:20:00"), (2,))]
+
+
+def test_a_stream_that_is_muted_for_some_hours_hears_everything_after_them() -> None:
+    played = Played(
+        receivers={"hook": STREAM}, routes=[Route(receiver="hook", mute=(parse_time_window("10:00-11:00"),))]
+    )
+    played.play(
+        """
+        10:10:00 fires churn data age
+        10:20:00 over churn data age
+        10:30:00 fires churn data zip
+        10:40:00 fires churn data zip critical
+        """
+    )
+    played.until(clock("12:00:00"))
+    assert all(clock("11:00:00") <= sent.at_ms <= clock("11:01:00") for sent in played.sent)
+    assert [sent.message.notice.transitions for sent in played.sent] == [(1, 2), (3, 4)], "one message an incident"
 
 
 def test_every_alert_that_is_not_told_has_its_reason() -> None:

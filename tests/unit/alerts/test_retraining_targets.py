@@ -23,6 +23,7 @@ from alerts.retraining_targets import (
     Auth,
     Poll,
     Target,
+    can_poll,
     poll_request,
     read_answer,
     read_poll,
@@ -235,6 +236,17 @@ def test_a_run_can_be_asked_for() -> None:
     assert isinstance(read_poll(target, 500, b""), Retry)
     assert read_poll(Target(url="https://x"), 200, b"{}") is None
     assert poll_request(Target(url="https://x"), KNOWN, "r") is None
+
+
+@pytest.mark.parametrize(
+    ("url", "without", "with_it"),
+    [("https://x/{{ request.id }}", True, True), ("https://x/{{run.id}}/{{ request.id }}", False, True)],
+)
+def test_a_run_is_asked_for_by_its_own_name_only_where_the_target_told_it(url: str, without, with_it) -> None:
+    target = Target(url="https://x", poll=Poll(url=url, pointers=("/a",), states={}))
+    assert (can_poll(target, None), can_poll(target, "r")) == (without, with_it)
+    assert (poll_request(target, KNOWN, None) is not None) == without
+    assert not can_poll(Target(url="https://x"), "r")
 
 
 # -- presets

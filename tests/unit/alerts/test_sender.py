@@ -73,8 +73,8 @@ class MemoryOutbox:
         )
         return status
 
-    def set_retraining_status(self, request_id, status, reason, now_ms, /) -> None:
-        self.calls.append(("status", request_id, str(status), reason))
+    def set_retraining_status(self, request_id, status, reason, now_ms, detail=None, /) -> None:
+        self.calls.append(("status", request_id, str(status), reason, *([dict(detail)] if detail else [])))
 
 
 @dataclass
@@ -246,6 +246,17 @@ def test_a_delivered_retraining_request_moves_on_before_its_row_is_marked() -> N
         ("finish", "no"),
         ("finish", "again"),
         ("finish", "page"),
+    ]
+
+
+def test_what_the_target_calls_the_run_is_kept_with_the_request() -> None:
+    outbox = MemoryOutbox(Row(id="a", kind="retraining", ordering_key="1"), Row(id="b", ordering_key="2"))
+    sender(outbox, {"hook": Script([Delivered("run-7", "https://runs.example/7"), Delivered("x")])}).send_due()
+    known = {"run_id": "run-7", "url": "https://runs.example/7"}
+    assert outbox.calls == [
+        ("status", "a", "delivered", "the target has it", known),
+        ("finish", "a"),
+        ("finish", "b"),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Who is told of what, and when a retraining is asked for: read from the outbox that the closer fills."""
+"""Who is told of what, and when a retraining is asked for: read from the outbox that closing and telling fill."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from alerts.routing import LOG
-from monitor.closing.alerting import ALERTS_A_MESSAGE, TARGET
-from monitor.show import show_retraining
+from monitor.closing.requests import TARGET
+from monitor.retraining.show import show_list
 from monitor.store import OutboxRow
+from monitor.telling.messages import ALERTS_A_MESSAGE
 from parts.world import CONFIG, World, hour_of_events
 
 TOLD = """
@@ -45,6 +46,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
 
 def outbox(world: World) -> list[OutboxRow]:
     """All messages, in the order they were put; taken out as a sender would."""
+    world.tell()
     taken = []
     while rows := world.store.lease_outbox(2**60, "test", 1_000, 100):
         for row in rows:
@@ -131,7 +133,7 @@ def test_alerts_of_one_turn_are_one_message(make: Make) -> None:
 
 def test_a_message_holds_a_limited_number_of_alerts(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ALERTS_A_MESSAGE >= 10
-    monkeypatch.setattr("monitor.closing.alerting.ALERTS_A_MESSAGE", 1)
+    monkeypatch.setattr("monitor.telling.messages.ALERTS_A_MESSAGE", 1)
     world = make()
     world.live([0], rows=240, shift=1.2, nulls=60)
     counts = [len(json.loads(row.body)["data"]["alerts"]) for row in outbox(world) if row.receiver == LOG]
@@ -188,14 +190,14 @@ def test_the_list_tells_the_cause_after_the_delivery_too(make: Make, capsys: pyt
     cause = request_of(world)["data"]["reason"]
     (request,) = world.store.retraining()
     assert world.store.set_retraining_status(request.id, "delivered", "the target has it", world.clock())
-    show_retraining(world.store, as_json=True)
+    show_list(world.store, as_json=True)
     told = json.loads(capsys.readouterr().out)
     assert (told["status"], told["reason"]) == ("delivered", cause)
     assert "x has moved" in cause
-    show_retraining(world.store, as_json=False)
+    show_list(world.store, as_json=False)
     assert "delivery" in capsys.readouterr().out
     (row,) = world.store.retraining()
-    assert sorted(json.loads(row.detail)) == ["alert", "delivery", "fingerprint"]
+    assert sorted(json.loads(row.detail)) == ["alert", "delivery", "fingerprint", "gates"]
 
 
 def test_propose_waits_for_a_person(make: Make) -> None:

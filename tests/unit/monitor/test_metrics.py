@@ -13,9 +13,11 @@ from prometheus_client.parser import text_string_to_metric_families as plain
 
 from detectors.finding import Severity, State
 from monitor import telemetry as t
+from monitor.budget import NAMED_MAX
 from monitor.metric_families import CONTRACT
 from monitor.metrics import Metrics
-from monitor.series import DETAIL_SERIES_A_MODEL, ranked, subjects, within_budget
+from monitor.results import brief_findings
+from monitor.series import subjects
 from tests.parts.exposition import (
     DAY_MS,
     LABELS,
@@ -124,7 +126,7 @@ def test_the_budget_keeps_the_most_severe_and_counts_the_rest():
     per_model = sum(key[0] in ("drift_score", "drift_threshold", "drift_severity") for key in got)
     assert per_model <= 2_000
     assert got["exported_series_suppressed", "churn"] == 901 * 3 - per_model
-    assert got["drift_features", "churn", "ok"] == 900  # the overview is never cut
+    assert got["drift_features", "churn", "ok"] == 900  # what is counted is not cut
     assert got["exported_series",] == len(got)
 
 
@@ -136,25 +138,48 @@ def test_the_process_budget_holds_over_models_spares_the_severe_one_and_is_fair_
     )
     got = shown(*windows, models=models)
     assert got["exported_series",] <= 10_000
-    suppressed = [got["exported_series_suppressed", model] for model in models]
+    suppressed = [got.get(("exported_series_suppressed", model), 0) for model in models]
     assert suppressed[7] == 0
     assert min(suppressed[:7]) > 0
     assert max(suppressed[:7]) - min(suppressed[:7]) <= 3  # quiet ones share what is left
 
 
-def test_of_equal_severity_the_larger_excess_is_shown():
-    found = subjects([(window(), [finding("a", value=0.1), finding("b", value=-0.4), finding("c", value=0.2)])])
-    kept, suppressed = within_budget(ranked(found), spent=0, process_max=6, model_max=100)
-    assert [subject.name for subject in kept] == ["b", "c"]
-    assert suppressed == {"churn": 3}
+def test_a_subject_comes_before_others_of_its_severity_by_its_excess():
+    row = window(finding("a", value=0.1), finding("b", value=-0.4), finding("c", value=0.2))
+    found = subjects([(row, brief_findings(row.findings))])
+    assert [subject.name for subject in sorted(found, key=lambda found: found.urgency)] == ["b", "c", "a"]
 
 
-def test_with_very_many_models_each_still_has_some_series_on_average():
-    models = [f"m{i}" for i in range(300)]
-    windows = [window(*[finding(f"f{i}") for i in range(20)], model=model) for model in models]
+def test_however_many_models_there_are_the_budget_holds_and_says_what_it_hit():
+    models = [f"m{i:04d}" for i in range(1_500)]
+    loud = finding("z", state=State.DRIFT, severity=Severity.CRITICAL, value=0.9)
+    windows = [
+        window(*[finding(f"f{i}") for i in range(5)], *([loud] * (n == 1_400)), model=m) for n, m in enumerate(models)
+    ]
     got = shown(*windows, models=models)
-    details = sum(key[0] in ("drift_score", "drift_threshold", "drift_severity") for key in got)
-    assert 300 * DETAIL_SERIES_A_MODEL - 3 < details <= 300 * DETAIL_SERIES_A_MODEL
+    assert got["exported_series",] == len(got) <= got["exported_series_limit",] == 10_000
+    assert got["drift_severity", "z", "m1400", "7"] == 2
+    assert got["drift_features", "m1400", "critical"] == 1  # the worst models first, and whole
+    named = {key[1]: value for key, value in got.items() if key[0] == "exported_series_suppressed"}
+    assert len(named) == NAMED_MAX + 1
+    assert named["__other__"] > 10_000
+
+
+def test_of_quiet_models_those_with_an_alert_or_a_retraining_are_shown_whole_first():
+    models = [f"m{i:04d}" for i in range(480)]
+    rest = {"alerts": [alert("m0400")], "requests": [request("failed", model="m0401")]}
+    got = shown(*[window(finding(), model=model) for model in models], models=models, **rest)
+    assert got["alert_episodes_total", "m0400", "data", "critical"] == 1
+    assert got["retraining_requests", "m0401", "failed"] == 1
+    assert ("retraining_requests", "m0402", "failed") not in got
+
+
+def test_versions_without_end_cannot_break_the_budget():
+    windows = [window(finding(), version=f"v{i:05d}", end_ms=10 * DAY_MS + i) for i in range(20_000)]
+    got = shown(*windows)
+    assert got["exported_series",] == len(got) <= 10_000
+    assert got["model_info", "a" * 12, "churn", "v19999", "growth", "binary"] == 1  # the newest is among them
+    assert got["exported_series_suppressed", "churn"] > 50_000
 
 
 def test_a_limit_on_a_feature_is_the_features_decision():
@@ -164,11 +189,58 @@ def test_a_limit_on_a_feature_is_the_features_decision():
     assert sum(value for key, value in got.items() if key[0] == "drift_features") == 1
 
 
+def test_what_the_process_runs_on_is_told():
+    got = shown()
+    assert got["config_info", "c0ffee"] == 1
+    assert got["config_last_reload_success_timestamp_seconds",] == 1_700_000_000
+    assert got["exported_series_limit",] == 10_000
+    assert got["exported_series_suppressed", "__other__"] == 0
+
+
+def test_alerts_that_a_receiver_was_not_told_of_are_counted_and_those_it_was_are_not():
+    telemetry = t.Telemetry()
+    for outcome in ("silenced", "silenced", "held", "told"):
+        telemetry.told("oncall", outcome)
+    telemetry.retraining_refused("churn", "airflow", "cooldown")
+    got = scrape(Metrics(FakeStore(), telemetry, facts()))
+    untold = {key[1]: value for key, value in got.items() if key[0] == "alerts_untold_total" and key[2] == "oncall"}
+    assert untold == {"silenced": 2, "held": 1, "out_of_hours": 0, "inhibited": 0, "stale": 0, "collapsed": 0}
+    assert got["retrain_triggers_total", "churn", "cooldown", "airflow"] == 1
+
+
+def test_references_and_alerts_that_are_over_are_not_read_with_every_scrape():
+    store = FakeStore([window(finding())], [alert(), alert(id="2", status="resolved")])
+    metrics = Metrics(store, t.Telemetry(), facts())
+    for _ in range(3):
+        assert scrape(metrics)["alert_episodes_total", "churn", "data", "critical"] == 2
+    assert (store.reads["references"], store.reads["alerts"]) == (1, 1)
+    store.firing.append(alert(id="3"))
+    assert scrape(metrics)["alert_episodes_total", "churn", "data", "critical"] == 3
+
+
+def test_what_was_read_ahead_is_not_decoded_again(monkeypatch):
+    rows = [window(finding(), model=f"m{i}", monitor="data") for i in range(60)]
+    rows += [window(*figures(), LABELS, model=f"m{i}", monitor="performance") for i in range(60)]
+    store = FakeStore(rows)
+    metrics = Metrics(store, t.Telemetry(), facts(*[f"m{i}" for i in range(60)]))
+    metrics.warm()
+    assert store.looked_up == 60  # also of more models than one scrape looks up
+    decoded = []
+    monkeypatch.setattr("monitor.verdicts.brief_findings", lambda data: decoded.append(data) or ())
+    got = scrape(metrics)
+    assert (decoded, store.looked_up) == ([], 60)
+    assert got["drift_severity", "income", "m59", "7"] == 0
+    store.broken = True
+    metrics.warm()  # a store that is away is for a scrape to tell
+    assert scrape(metrics)["collector_errors_total",] == 1
+
+
 def test_what_is_known_to_exist_is_shown_as_zero():
     got = shown()
     assert got["dead_letter_events_total", "bad_json"] == got["join_events_total", "pairs"] == 0
     assert got["notifications_total", "oncall", "failed"] == 0
     assert got["retraining_requests", "churn", "open"] == 0
+    assert got["retrain_triggers_total", "churn", "accepted", "airflow"] == 0
     assert got["clock_timestamp_seconds",] == 12 * 86_400
 
 

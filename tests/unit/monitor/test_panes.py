@@ -7,7 +7,8 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.closing.panes import PaneCount, Run, correction_horizon_ms, pane_start, pooled_runs
+from monitor.closing.panes import PaneCount, Run, correction_horizon_ms, pane_start, pooled_runs, versions_at
+from monitor.store import PaneKey
 
 HOUR = 3_600_000
 
@@ -73,3 +74,9 @@ def test_runs_do_not_overlap_and_hold_only_small_panes(rows: list[int | None], m
 @given(counts, counts)
 def test_later_panes_never_change_a_decided_run(first: list[int | None], more: list[int | None]) -> None:
     assert spans(runs(first + more))[: len(runs(first))] == spans(runs(first))
+
+
+def test_versions_with_rows_enough_to_be_judged_are_counted_once_and_there_is_always_one() -> None:
+    rows = {("1", "r", 0): 500, ("2", "r", 0): 50, ("2", "s", 0): 60, ("3", "r", 0): 49, ("3", "r", HOUR): 2}
+    panes = [(PaneKey("churn", version, reference, start), n) for (version, reference, start), n in rows.items()]
+    assert versions_at(panes, 50) == {0: 2, HOUR: 1}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -22,6 +24,8 @@ from monitor.receivers import active_of, notifiers
 from monitor.runtime import Runtime
 from monitor.service import Service
 from monitor.store import AlertRow, Store
+from monitor.telling.teller import Teller
+from tests.parts.office import put
 from tests.parts.program import until
 from tests.parts.receiver import answering, receiving
 
@@ -53,33 +57,45 @@ def configured(tmp_path, routes=(), receivers=("prom", "pages")):
     return parse_config(data, tmp_path)
 
 
-def heard(config, *rows: AlertRow, receiver: str = "prom") -> list[str]:
-    return [alert["id"] for alert in active_of(receiver, SimpleNamespace(alerts=lambda: list(rows)), config)]
+@pytest.fixture
+def store(tmp_path) -> Iterator[Store]:
+    store = Store.open(f"sqlite:///{tmp_path}/d.db", durable=False)
+    yield store
+    store.close()
 
 
-def test_without_routes_everybody_hears_what_is_active_again(tmp_path) -> None:
-    config = configured(tmp_path)
-    assert heard(config, ROW, replace(ROW, id="b", status="resolved")) == ["a"]
+def heard(store: Store, config, *rows: AlertRow, receivers=("prom", "pages")) -> dict[str, list[str]]:
+    """Alerts that each receiver hears again, once it was told of the transitions."""
+    put(store, [replace(row, pending=True) for row in rows])
+    Teller(store, config).turn(NOW)
+    return {name: [alert["id"] for alert in active_of(name, store, config)] for name in receivers}
 
 
-def test_only_what_was_routed_to_the_receiver_is_sent_again(tmp_path) -> None:
+def test_without_routes_everybody_hears_what_is_active_again(tmp_path, store) -> None:
+    over = replace(ROW, id="b", status="resolved")
+    assert heard(store, configured(tmp_path), ROW, over) == {"prom": ["a"], "pages": ["a"]}
+
+
+def test_only_what_was_routed_to_the_receiver_is_sent_again(tmp_path, store) -> None:
     config = configured(
         tmp_path, [{"match": {"team": "risk", "severity": "critical"}, "receiver": "pages"}, {"receiver": "prom"}]
     )
     worse = replace(ROW, id="c", severity="critical")
-    assert heard(config, ROW, worse) == ["a"]
-    assert heard(config, ROW, worse, receiver="pages") == ["c"]
+    assert heard(store, config, ROW, worse) == {"prom": ["a"], "pages": ["c"]}
 
 
-def test_whoever_heard_it_as_a_warning_hears_it_again_when_it_is_critical(tmp_path) -> None:
+def test_whoever_heard_it_as_a_warning_hears_it_again_when_it_is_critical(tmp_path, store) -> None:
     config = configured(tmp_path, [{"match": {"severity": "critical"}, "receiver": "pages"}, {"receiver": "prom"}])
+    heard(store, config, ROW)
     worse = replace(ROW, severity="critical", reason="escalated")
-    assert heard(config, worse) == heard(config, worse, receiver="pages") == ["a"]
+    assert heard(store, config, worse) == {"prom": ["a"], "pages": ["a"]}
+    assert heard(store, config, replace(worse, status="resolved")) == {"prom": [], "pages": []}
 
 
-def test_what_was_too_old_to_page_anyone_and_models_that_are_gone_are_left_alone(tmp_path) -> None:
+def test_what_was_too_old_to_page_anyone_and_models_that_are_gone_are_left_alone(tmp_path, store) -> None:
     config = configured(tmp_path)
-    assert heard(config, replace(ROW, recorded_at_ms=NOW + 7 * HOUR), replace(ROW, model="gone")) == []
+    rows = [replace(ROW, stale=True), replace(ROW, id="b", model="gone")]
+    assert heard(store, config, *rows) == {"prom": [], "pages": []}
 
 
 def test_the_heartbeat_goes_out_at_its_pace_and_only_while_all_is_well() -> None:
@@ -134,7 +150,11 @@ def test_the_service_sends_active_alerts_again_from_its_start_and_the_heartbeat(
             tmp_path,
         )
         store = Store.open(config.store)
-        monkeypatch.setattr(store, "alerts", lambda history=False: [ROW])
+        put(store, [replace(ROW, pending=True)])
+        Teller(store, config).turn(NOW)
+        while rows := store.lease_outbox(NOW, "before", 1, 9):  # told before the service began
+            for row in rows:
+                store.finish_outbox(row.id, "before", sent=True, error=None, next_attempt_at_ms=None, now_ms=NOW)
         stop = threading.Event()
         service = Service(Runtime.build(config, store, lambda: NOW), ["notify"], stop=stop)
         thread = threading.Thread(target=service.run)
@@ -152,6 +172,26 @@ def test_the_service_sends_active_alerts_again_from_its_start_and_the_heartbeat(
         "DriftlineData",
         "DriftlineHeartbeat",
     ]
+
+
+def test_a_webhook_hears_of_a_transition_soon_after_it_was_committed(tmp_path, monkeypatch, store) -> None:
+    monkeypatch.setenv("HOOK", "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")
+    with receiving() as receiver:
+        hook = {"webhook": {"url": receiver.base, "secret": {"env": "HOOK"}}}
+        config = parse_config({"models": {"fraud": {}}, "receivers": {"hook": hook}}, tmp_path)
+        stop = threading.Event()
+        service = Service(Runtime.build(config, store, lambda: time.time_ns() // 1_000_000), ["notify"], stop=stop)
+        thread = threading.Thread(target=service.run)
+        thread.start()
+        try:
+            waits = []
+            for number in range(1, 6):
+                put(store, [replace(ROW, id=f"a{number}", fingerprint=f"f{number}", pending=True)])
+                waits.append(until(lambda n=number: len(receiver.got) >= n, 10, "a message"))
+        finally:
+            stop.set()
+            thread.join(20)
+    assert sorted(waits)[2] < 2.0
 
 
 @pytest.mark.parametrize(("status", "code"), [(202, 0), (403, 1)])
