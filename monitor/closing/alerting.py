@@ -17,7 +17,7 @@ from alerts.lifecycle import AlertState, Observation, Signal, Subject, Transitio
 from detectors.assembly import states_of
 from detectors.finding import Finding, State
 from detectors.sentences import sentence
-from monitor.closing.episodes import Handover, Standing, handovers, is_another, refolded
+from monitor.closing.episodes import Handover, Standing, handovers, is_another, is_retired, refolded
 from monitor.closing.requests import request_retraining
 from monitor.config import Model
 from monitor.results import decode_findings, encode_findings
@@ -124,7 +124,7 @@ class _Fold:
                 reason, text = self._reference_end(mark, standing.subject, standing.state.starts_at_ms)
                 self._end(mark, standing, reason, row.end_ms, row.id, text)
                 standing = None
-            if standing is None and mark not in seen:
+            if standing is None and (mark not in seen or self._is_history(row.version, row.monitor)):
                 continue
             standing = standing or Standing(self._subject(row, seen[mark]), AlertState())
             state, transition = lifecycle.step(standing.state, _observation(row, seen.get(mark)), self._rules.policy)
@@ -168,6 +168,10 @@ class _Fold:
             emitted = [_transition(row) for row in [*told, *self._rows] if row.fingerprint == mark]
             why = partial(self._reference_end, mark, whole)
             state, transitions, reference = refolded(seen, emitted, self._rules.policy, why)
+            if self._is_history(version, monitor):
+                begun = {t.starts_at_ms for t in emitted}
+                transitions = [t for t in transitions if t.starts_at_ms in begun]
+                state = state if state.starts_at_ms in begun else AlertState()
             standing = self._standing.get(mark) or Standing(whole, AlertState())
             standing.reference = reference
             self._settle(mark, standing, state)
@@ -184,6 +188,11 @@ class _Fold:
                 s = standing.subject
                 text = f"{s.subject}: closed, version {names} has taken over from version {s.version}"
                 self._end(mark, standing, lifecycle.Reason.NEW_VERSION, handover.end_ms, handover.window, text)
+
+    def _is_history(self, version: str, monitor: str) -> bool:
+        """Labels may tell for weeks of a version that serves nobody any more: no new alert comes of that."""
+        windows = self._rules.policy.resolve_after
+        return monitor in EXACT_MONITORS and is_retired(self._tx, version, self._model.window.size_ms, windows)
 
     def _reference_end(self, mark: str, subject: Subject, begun_ms: int | None) -> tuple[lifecycle.Reason, str]:
         """Why a new reference ends an episode: somebody called it the new normal, or just so."""

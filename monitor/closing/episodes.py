@@ -19,6 +19,9 @@ ReferenceEnd = Callable[
 ]  # start of an episode -> why and in what words another reference ends it
 
 
+_EVER_MS = 2**62
+
+
 @dataclass(slots=True)
 class Standing:
     """Where one subject of the model stands, with the incident its episode belongs to and the reference it began under ("" for none)."""
@@ -83,6 +86,17 @@ def handovers(tx: ClosingTransaction, rows: Iterable[WindowRow], size_ms: int, w
                 Handover(end_ms=start_ms + size_ms, window=row.id, versions=frozenset().union(*seen)),
             )
     return found
+
+
+def is_retired(tx: ClosingTransaction, version: str, size_ms: int, windows: int) -> bool:
+    """Whether the model's newest panes, so many running, hold predictions of other versions only: what labels still say of this one is history."""
+    last_ms, _ = tx.neighbours(_EVER_MS, _EVER_MS)
+    if not version or last_ms is None:
+        return False
+    panes = [pane for pane in tx.pane_rows(last_ms - (windows - 1) * size_ms, last_ms + 1) if pane.rows]
+    others = {pane.version for pane in panes} - {version, ""}
+    alone = all(pane.version != version for pane in panes)
+    return bool(others) and alone and len({pane.start_ms for pane in panes}) == windows
 
 
 def is_another(reference: str, begun: str) -> bool:

@@ -443,3 +443,39 @@ def test_a_loss_that_labels_show_asks_for_retraining(tmp_path: Path) -> None:
     (asked,) = world.store.retraining()
     assert (asked.status, asked.at_ms) == ("requested", T0 + 2 * HOUR)
     world.close()
+
+
+def test_labels_of_a_version_that_serves_nobody_any_more_wake_nobody(tmp_path: Path) -> None:
+    """Its windows say what was true of it; an alert would have nobody to act on it."""
+    world = OutcomeWorld(tmp_path, ROUTED.replace("maturity: 1d", "maturity: 30d"))
+    old = [row for hour in range(2) for row in hour_of_rows(hour, wrong=0.4)]
+    world.send(predictions(old))
+    world.turn(2)
+    for hour in range(2, 5):
+        world.send(predictions(hour_of_rows(hour, version="2")))
+        world.turn(hour + 1)
+        world.turn(hour + 1.1)
+    world.send(outcomes(old, 4 * HOUR))
+    world.turn(7)
+    world.turn(7.1)
+    states = {row.state for row in world.windows("performance", "1")}
+    assert "drift" in states
+    assert [row.subject for row in world.alerts() if row.monitor in ("performance", "concept")] == []
+    world.close()
+
+
+def test_an_alert_about_performance_ends_when_a_newer_version_has_taken_over(tmp_path: Path) -> None:
+    world = OutcomeWorld(tmp_path, ROUTED.replace("maturity: 1d", "maturity: 30d"))
+    for hour in range(2):
+        rows = hour_of_rows(hour, wrong=0.4)
+        world.send([*predictions(rows), *outcomes(rows)])
+        world.turn(hour + 1)
+        world.turn(hour + 1.9)
+    assert {row.status for row in world.alerts() if row.subject == "accuracy"} == {"firing"}
+    for hour in range(2, 6):
+        world.send(predictions(hour_of_rows(hour, version="2")))
+        world.turn(hour + 1)
+        world.turn(hour + 1.1)
+    last = [row for row in world.alerts() if row.subject == "accuracy"][-1]
+    assert (last.status, last.reason) == ("resolved", "new_version")
+    world.close()
