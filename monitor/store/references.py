@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from monitor.store.engine import Database, columns_of, records, values_of
 from monitor.store.records import FROM_THE_BEGINNING_MS, ReferenceRow
-from monitor.store.tables import REFERENCE_GENERATION, counter, pane, reference
+from monitor.store.tables import REFERENCE_GENERATION, counter, pane, reference, state
 
 
 def add_reference(db: Database, row: ReferenceRow, *, window_ms: int) -> None:
@@ -20,9 +22,17 @@ def add_reference(db: Database, row: ReferenceRow, *, window_ms: int) -> None:
         if newest.one_or_none() == (row.hash, row.settings):
             connection.rollback()  # two workers built the same one: nothing to fence anybody for
             return
-        newest_pane = connection.scalar(sa.select(sa.func.max(pane.c.start_ms)).where(pane.c.model == row.model))
+        newest_pane = connection.scalar(_newest_pane(row.model, row.version))
         effective = FROM_THE_BEGINNING_MS if newest_pane is None else newest_pane + window_ms
         connection.execute(sa.insert(reference), values_of(row, effective_from_ms=effective))
+
+
+def _newest_pane(model: str, version: str) -> sa.Select[Any]:
+    """Of the model; for a version's own reference, of the version: what has no predictions yet can be judged by nothing else."""
+    if version:
+        of_version = (state.c.model == model) & (state.c.version == version)
+        return sa.select(sa.func.max(state.c.start_ms)).where(of_version)
+    return sa.select(sa.func.max(pane.c.start_ms)).where(pane.c.model == model)
 
 
 def references(db: Database, model: str | None = None) -> list[ReferenceRow]:

@@ -218,8 +218,9 @@ class Store:
     # References
 
     def add_reference(self, row: ReferenceRow, *, window_ms: int) -> None:
-        """Store a reference, in force from the window after the model's newest pane (from ever if it has none), and make workers that
-        do not know it read it first. Nothing happens when it is the newest of its model and version already, with the same settings."""
+        """Store a reference, in force from the window after the newest pane of the model, or of the version it is for (from ever if there
+        is none), and make workers that do not know it read it first. Nothing happens when it is the newest of its model and version
+        already, with the same settings."""
         references.add_reference(self._db, row, window_ms=window_ms)
 
     def references(self, model: str | None = None) -> list[ReferenceRow]:

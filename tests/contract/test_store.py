@@ -316,6 +316,15 @@ def test_a_reference_is_in_force_after_the_newest_pane(store):
     assert store.references()[0].payload == b"p"
 
 
+def test_a_versions_own_reference_is_in_force_for_all_of_a_version_that_has_no_predictions_yet(store):
+    store.add_reference(reference(), window_ms=HOUR)
+    Worker(store).checkpoint({key(4): profile(1), key(2, version="2"): profile(1)})
+    store.add_reference(reference("b" * 64, version="3"), window_ms=HOUR)
+    store.add_reference(reference("c" * 64, version="2"), window_ms=HOUR)
+    stored = {r.version: r.effective_from_ms for r in store.references()}
+    assert stored == {"": FROM_THE_BEGINNING_MS, "3": FROM_THE_BEGINNING_MS, "2": 3 * HOUR}
+
+
 def test_a_new_reference_makes_a_checkpoint_stale(store):
     store.add_reference(reference(), window_ms=HOUR)
     worker = Worker(store)

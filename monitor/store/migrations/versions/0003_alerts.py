@@ -24,6 +24,8 @@ def _alert() -> None:
     for name in ("stale", "pending", "newest"):
         op.add_column("alert", sa.Column(name, sa.Boolean(), nullable=False, server_default=sa.false()))
     op.execute("UPDATE alert SET newest = true WHERE seq IN (SELECT max(seq) FROM alert GROUP BY id)")
+    # What fires is told once more: a group that has never heard of it could not tell its end.
+    op.execute("UPDATE alert SET pending = true WHERE newest AND status = 'firing'")
     op.create_index(
         "ix_alert_firing",
         "alert",
