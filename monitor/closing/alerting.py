@@ -53,7 +53,6 @@ def track_of(row: WindowRow) -> Track:
 class Alerting:
     """What to do with transitions. `replay` and simulations have no side effects: alerts are stored, nobody is told, nothing is requested."""
 
-    policy: lifecycle.Policy = field(default_factory=lifecycle.Policy)
     side_effects: bool = True
     gates: Gates = field(default_factory=Gates)
     refused: Callable[[str, str, str], None] = lambda model, target, gate: (
@@ -68,7 +67,7 @@ class Alerting:
         written: list[WindowRow | AlertRow | RetrainingRow] = []
         revised: dict[Track, list[Judged]] = {}
         in_order = [item.row for item in judged if item.in_order]
-        taken_over = handovers(tx, in_order, model.window.size_ms, self.policy.resolve_after)
+        taken_over = handovers(tx, in_order, model.window.size_ms, model.alerts.policy.resolve_after)
         for item in judged:
             row = item.row
             turn.hear(item)
@@ -92,6 +91,7 @@ class Alerting:
 class _Fold:
     def __init__(self, rules: Alerting, tx: ClosingTransaction, model: Model, now_ms: int) -> None:
         self._rules, self._tx, self._model, self._now_ms = rules, tx, model, now_ms
+        self._policy = model.alerts.policy
         self._standing = {mark: Standing.decode(model.name, text) for mark, text in tx.alert_states().items()}
         self._touched: set[str] = set()
         self._rows: list[AlertRow] = []
@@ -127,7 +127,7 @@ class _Fold:
             if standing is None and (mark not in seen or self._is_history(row.version, row.monitor)):
                 continue
             standing = standing or Standing(self._subject(row, seen[mark]), AlertState())
-            state, transition = lifecycle.step(standing.state, _observation(row, seen.get(mark)), self._rules.policy)
+            state, transition = lifecycle.step(standing.state, _observation(row, seen.get(mark)), self._policy)
             if not standing.runs:
                 standing.reference = row.reference
             self._settle(mark, standing, state)
@@ -167,7 +167,7 @@ class _Fold:
             ]
             emitted = [_transition(row) for row in [*told, *self._rows] if row.fingerprint == mark]
             why = partial(self._reference_end, mark, whole)
-            state, transitions, reference = refolded(seen, emitted, self._rules.policy, why)
+            state, transitions, reference = refolded(seen, emitted, self._policy, why)
             if self._is_history(version, monitor):
                 begun = {t.starts_at_ms for t in emitted}
                 transitions = [t for t in transitions if t.starts_at_ms in begun]
@@ -191,7 +191,7 @@ class _Fold:
 
     def _is_history(self, version: str, monitor: str) -> bool:
         """Labels may tell for weeks of a version that serves nobody any more: no new alert comes of that."""
-        windows = self._rules.policy.resolve_after
+        windows = self._policy.resolve_after
         return monitor in EXACT_MONITORS and is_retired(self._tx, version, self._model.window.size_ms, windows)
 
     def _reference_end(self, mark: str, subject: Subject, begun_ms: int | None) -> tuple[lifecycle.Reason, str]:
@@ -223,7 +223,7 @@ class _Fold:
 
     def _changed_from_ms(self, told: Sequence[AlertRow], end_ms: int) -> int:
         """Nothing before this can change when the first changed window ends at `end_ms`: the start of the oldest episode that was not over by then."""
-        if self._rules.policy.for_windows > 1:  # windows before an episode count too
+        if self._policy.for_windows > 1:  # windows before an episode count too
             return -(2**62)
         last: dict[str, AlertRow] = {}
         for row in told:

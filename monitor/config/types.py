@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from alerts import storm
+from alerts.lifecycle import Policy
 from alerts.time_windows import TimeWindow
 from detectors.limits import parse_limit
 from monitor.config.receivers import Egress, Heartbeat, Links, Receiver, ReceiverEntry, Webhook
@@ -150,6 +151,17 @@ class Monitors(Strict):
     concept: Detectors = Field(default_factory=lambda: ("e_sr",))
 
 
+class Alerts(Strict):
+    """An alert fires after `for` drifting windows running and is over after `resolve_after` clean ones."""
+
+    for_windows: Annotated[int, Field(ge=1, le=100)] = Field(default=1, alias="for")
+    resolve_after: Annotated[int, Field(ge=1, le=100)] = 2
+
+    @property
+    def policy(self) -> Policy:
+        return Policy(for_windows=self.for_windows, resolve_after=self.resolve_after)
+
+
 class Outcomes(Strict):
     """`sample` is the share of prediction ids that are joined, chosen by a hash of the id, the same on both sides."""
 
@@ -174,6 +186,7 @@ class Model(Strict):
     outcomes: Outcomes = Outcomes()
     labels: dict[AlertLabel, Text] = Field(default_factory=dict)
     retraining: Retraining | None = None
+    alerts: Alerts = Alerts()
     false_alarms: ModelFalseAlarms | None = None
     page_max_age_ms: PositiveDuration = Field(default=6 * 3_600_000, alias="page_max_age")
     _name: str = PrivateAttr(default="")

@@ -14,7 +14,7 @@ from monitor.closing.requests import TARGET
 from monitor.retraining.show import show_list
 from monitor.store import OutboxRow
 from monitor.telling.messages import ALERTS_A_MESSAGE
-from parts.world import CONFIG, World, hour_of_events
+from parts.world import CONFIG, HOUR, T0, World, hour_of_events
 
 TOLD = """
 receivers:
@@ -256,3 +256,17 @@ def test_a_request_under_way_and_the_cooldown_hold_the_next_one_back(make: Make)
     world.live([7, 8])
     world.live([9], shift=1.0)
     assert len(requests(world)) == 2, "the second one is under way"
+
+
+def test_an_alert_waits_for_as_many_windows_as_the_model_says(make: Make) -> None:
+    world = make("alerts: {{for: 2, resolve_after: 3}}")
+    world.live([0], shift=1.0)
+    world.live([1])
+    world.live([2, 3], shift=1.0)
+    assert [(row.status, row.starts_at_ms, row.at_ms) for row in world.alerts()] == [
+        ("firing", T0 + 2 * HOUR, T0 + 4 * HOUR)
+    ]
+    world.live([4, 5])
+    assert len(world.alerts()) == 1, "two clean windows are not enough"
+    world.live([6])
+    assert world.alerts()[-1].status == "resolved"

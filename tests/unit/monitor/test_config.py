@@ -274,7 +274,7 @@ retraining_targets: {airflow: {webhook: {url: "https://x/y", secret: {env: A}}}}
 http: {listen: "0.0.0.0:80"}
 """
     found = errors(text)
-    keys = "decision_threshold, false_alarms, features, label_map, labels, lateness, limits, maturity, monitors, outcomes, page_max_age, positive_label, reference, retraining, segments, task, window"
+    keys = "alerts, decision_threshold, false_alarms, features, label_map, labels, lateness, limits, maturity, monitors, outcomes, page_max_age, positive_label, reference, retraining, segments, task, window"
     assert found == [
         "driftline.yaml:1:1: stroe: unknown key (did you mean store?)",
         "driftline.yaml:2:12: defaults.latenes: unknown key (did you mean lateness?)",
