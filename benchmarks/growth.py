@@ -15,7 +15,7 @@ from detectors.columns import CategoryColumn, NumericColumn
 from detectors.profile import Profile, fold
 from detectors.reference.build import Reference
 from monitor.clocks import Clock
-from monitor.ingest import CHECKPOINT_MS
+from monitor.ingest import CHECKPOINT_MS, patience
 from monitor.ports import PartitionId
 from monitor.runtime import Runtime
 from monitor.store import Checkpoint, PaneKey, Progress
@@ -25,6 +25,7 @@ NUMERIC = [f"n{i:02d}" for i in range(70)]
 CATEGORICAL = [f"c{i:02d}" for i in range(30)]
 ROWS_AN_HOUR = 1_000  # of each model
 PARTITIONS = [PartitionId("predictions", number) for number in range(12)]
+CADENCE_MS = int(CHECKPOINT_MS * patience(500))
 KINDS = 40  # different deltas, so that no two models and no two checkpoints are alike
 
 
@@ -49,7 +50,7 @@ def growth(folder: Path, *, quick: bool) -> list[Figure]:
         "state_rows_mb_written": round(written * times / 1e6), "state_mb_kept": round(state * times / 1e6),
         "findings_mb_kept": round(findings * times / 1e6), "file_mb": round(size * times / 1e6),
     }  # fmt: skip
-    what = f"500 models x 100 features, {ROWS_AN_HOUR:,} rows an hour each, a checkpoint every {CHECKPOINT_MS // 1000} s: MB a day"
+    what = f"500 models x 100 features, {ROWS_AN_HOUR:,} rows an hour each, a checkpoint every {CADENCE_MS // 1000} s: MB a day"
     return [Figure(name="growth", what=what, unit="day", more=more)]
 
 
@@ -58,7 +59,7 @@ def _simulate(runtime: Runtime, database: sqlite3.Connection, models: int, hours
     store, book, now_ms = runtime.store, runtime.book(), int(time.time() * 1000)
     adopted = book.in_force("m0", "1", START_MS)
     assert adopted is not None
-    steps = HOUR_MS // CHECKPOINT_MS
+    steps = HOUR_MS // CADENCE_MS
     deltas = _deltas(adopted.reference, ROWS_AN_HOUR // steps)
     store.sync_topics("live", {"predictions": len(PARTITIONS)}, now_ms)
     claims = store.claim("live", PARTITIONS, "bench:1:a", now_ms)
@@ -66,7 +67,7 @@ def _simulate(runtime: Runtime, database: sqlite3.Connection, models: int, hours
         store.set_start("live", partition, claim.epoch, 0)
     written = 0
     for step in range(hours * steps):
-        time_ms = START_MS + step * CHECKPOINT_MS
+        time_ms = START_MS + step * CADENCE_MS
         pane_ms = time_ms // HOUR_MS * HOUR_MS
         store.checkpoint(
             Checkpoint(

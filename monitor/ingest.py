@@ -342,17 +342,12 @@ class Ingest:
             return True
         if any(owned.fresh and owned.next_offset != owned.stored_offset for owned in self.owned.values()):
             return True
-        if now_ms - self._checkpointed_ms < self._pace.checkpoint_ms * self._patience():
+        if now_ms - self._checkpointed_ms < self._pace.checkpoint_ms * patience(self.models_seen):
             return False
         return any(
             owned.next_offset != owned.stored_offset or owned.caught_up_ms != owned.stored_caught_up_ms
             for owned in self.owned.values()
         )
-
-    def _patience(self) -> float:
-        """A checkpoint overwrites a row for each pane it touches: with many models it comes more seldom, so that a store of 500 models is not
-        written anew every 30 s. Nothing is lost by it; a crash reads so much more again."""
-        return min(max(self.models_seen / MODELS_A_CHECKPOINT, 1.0), 5.0)
 
     def _rows(self, partitions: Sequence[Progress], harvest: Harvest) -> Checkpoint:
         return Checkpoint(
@@ -448,3 +443,8 @@ class Ingest:
         for partition, owned in self.owned.items():
             self._seek(partition, owned.next_offset)
             self.source.resume(partition)
+
+
+def patience(models: int) -> float:
+    """How many times further apart checkpoints come: each overwrites a row for every pane it touches. A crash reads so much more again."""
+    return min(max(models / MODELS_A_CHECKPOINT, 1.0), 5.0)
