@@ -479,3 +479,20 @@ def test_an_alert_about_performance_ends_when_a_newer_version_has_taken_over(tmp
     last = [row for row in world.alerts() if row.subject == "accuracy"][-1]
     assert (last.status, last.reason) == ("resolved", "new_version")
     world.close()
+
+
+def test_a_version_beside_a_newer_one_is_still_answered_for(tmp_path: Path) -> None:
+    world = OutcomeWorld(tmp_path, ROUTED.replace("maturity: 1d", "maturity: 30d"))
+    old: list[Scored] = []
+    for hour in range(4):
+        rows = hour_of_rows(hour, wrong=0.4)
+        old += rows
+        world.send([*predictions(rows), *predictions(hour_of_rows(hour, version="2", seed=7))])
+        world.turn(hour + 1)
+        world.turn(hour + 1.1)
+    world.send(outcomes(old, 4 * HOUR))
+    world.turn(7)
+    world.turn(7.1)
+    fired = {(row.version, row.status) for row in world.alerts() if row.subject == "accuracy"}
+    assert fired == {("1", "firing")}
+    world.close()

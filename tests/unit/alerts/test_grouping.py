@@ -369,3 +369,15 @@ def test_a_group_is_stored_and_read_back_as_it_was(steps, timing, audience) -> N
 def test_a_broken_group_is_refused(broken) -> None:
     with pytest.raises(ValueError):
         decode_group(broken)
+
+
+def test_what_a_machine_has_heard_counts_as_told_though_it_is_muted_by_now() -> None:
+    """Who forgets what is not repeated must hear on of it: the record says that it knows."""
+    timing = Timing(wait_ms=0, interval_ms=1, repeat_ms=None)
+    told = look(arrive(None, [alert("a", seq=1)], timing, 0), timing, STREAM, {}, 0)
+    assert told.group is not None
+    again = look(told.group, timing, STREAM, {"a": "out of hours"}, 10, flush=True)
+    assert again.untold == {"a": Untold.ALREADY_TOLD}
+    escalated = arrive(told.group, [alert("a", seq=2, critical=True)], timing, 20)
+    held = look(escalated, timing, STREAM, {"a": "out of hours"}, 20, flush=True)
+    assert held.untold == {"a": Untold.MUTED}

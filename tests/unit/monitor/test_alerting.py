@@ -270,3 +270,12 @@ def test_an_alert_waits_for_as_many_windows_as_the_model_says(make: Make) -> Non
     assert len(world.alerts()) == 1, "two clean windows are not enough"
     world.live([6])
     assert world.alerts()[-1].status == "resolved"
+
+
+def test_two_versions_side_by_side_end_nothing_of_each_other(make: Make) -> None:
+    world = make()
+    for hour in range(5):
+        world.send([*hour_of_events(hour, shift=1.0), *hour_of_events(hour, version="2", seed=9)])
+        world.turn(hour + 1)
+        world.turn(hour + 1 + 2 / 60)
+    assert [(row.version, row.status) for row in world.alerts() if row.monitor == "data"] == [("1", "firing")]
