@@ -6,7 +6,7 @@ A silence mutes; it changes nothing about the alert. One that is over may be loo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -72,12 +72,6 @@ def expire(silence: Silence, now_ms: int, who: str) -> Silence:
         raise ValueError(f"silence {silence.id} is over since {rfc3339(silence.ends_ms)}")
     starts_ms = silence.starts_ms if state is SilenceState.ACTIVE else now_ms
     return replace(silence, starts_ms=starts_ms, ends_ms=now_ms, expired_by=who)
-
-
-def next_change_ms(silences: Sequence[Silence], now_ms: int) -> int | None:
-    """When the next silence begins or ends; None when none does."""
-    moments = [moment for silence in silences for moment in (silence.starts_ms, silence.ends_ms) if moment > now_ms]
-    return min(moments, default=None)
 
 
 def encode_silence(silence: Silence) -> str:

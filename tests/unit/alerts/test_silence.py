@@ -11,7 +11,6 @@ from alerts.silence import (
     decode_silence,
     encode_silence,
     expire,
-    next_change_ms,
     silenced_by,
 )
 
@@ -80,8 +79,3 @@ def test_it_is_stored_and_read_back_as_it_was() -> None:
 def test_it_is_told_in_one_line() -> None:
     line = replace(ONE, why="a\nb").describe()
     assert line == 'model="churn" severity=~"warn.*" until 1970-01-01T00:00:00.200Z by ada: a b'
-
-
-def test_the_next_change() -> None:
-    assert [next_change_ms([ONE], now) for now in (0, 100, 199, 200)] == [100, 200, 200, None]
-    assert next_change_ms([], 0) is None
