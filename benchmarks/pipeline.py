@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from benchmarks.events import events
 from benchmarks.measure import Figure, Spent, timed
 from benchmarks.world import configure, start
+from monitor.commands import GC_THRESHOLDS
 from monitor.ingest import Ingest, Pace
 from monitor.ports import Source
 from monitor.runtime import Runtime
@@ -116,7 +118,16 @@ class Run:
 
 
 def run(runtime: Runtime, source: Source, count: int) -> Run:
-    """Read everything, closing meanwhile as the service does once a second; then close the rest."""
+    """Read everything, closing meanwhile as the service does once a second; then close the rest. The collector is set as the service sets it."""
+    thresholds = gc.get_threshold()
+    gc.set_threshold(*GC_THRESHOLDS)
+    try:
+        return _run(runtime, source, count)
+    finally:
+        gc.set_threshold(*thresholds)
+
+
+def _run(runtime: Runtime, source: Source, count: int) -> Run:
     pace = Pace(now_ms=runtime.now_ms, live=False)
     ingest = Ingest(
         source, runtime.store, runtime.new_intake, owner="bench:1:a", writer="a", pace=pace, telemetry=runtime.telemetry

@@ -57,7 +57,8 @@ class Layout:
 
     Derived, all by cell (length `size`) unless said otherwise; callers must not write to them:
     `subject_of` the subject's index; `slot_of` 0 for a bin, 1..4 for missing, nan, absent, invalid; `outside` True for bins out of range
-    (numeric) and for `other` (categories); `numeric` (int64, by sum) the indices of the numeric subjects.
+    (numeric) and for `other` (categories); `numeric` (int64, by sum) the indices of the numeric subjects. `keys` of all sums end to end belong to
+    the cells `key_cells`; the first and last of each sum stand at `key_starts` and `key_ends`, and `missing_cells` are the cells of their nulls.
     """
 
     subjects: tuple[SubjectBins, ...]
@@ -70,6 +71,10 @@ class Layout:
     keys: tuple[NDArray[np.float64], ...] = field(
         init=False, repr=False
     )  # by sum: the edges, then NaN, which sorts last
+    key_cells: NDArray[np.int64] = field(init=False, repr=False)
+    key_starts: NDArray[np.int64] = field(init=False, repr=False)  # by sum, as the next two
+    key_ends: NDArray[np.int64] = field(init=False, repr=False)
+    missing_cells: NDArray[np.int64] = field(init=False, repr=False)
     lo: NDArray[np.float64] = field(init=False, repr=False)  # by sum, as a column
     hi: NDArray[np.float64] = field(init=False, repr=False)
     span: NDArray[np.float64] = field(init=False, repr=False)  # hi - lo, and 1 where that is 0
@@ -79,6 +84,9 @@ class Layout:
         cells = np.array([subject.cells for subject in self.subjects], dtype=np.int64)
         offsets = np.concatenate([[0], np.cumsum(cells)]).astype(np.int64)
         numeric = [(i, s.bins) for i, s in enumerate(self.subjects) if isinstance(s.bins, NumericBins)]
+        first_cells = offsets[[i for i, _ in numeric]]
+        widths = np.array([bins.count for _, bins in numeric], dtype=np.int64)
+        ends = np.cumsum(widths)
         lo = np.array([[bins.lo] for _, bins in numeric], dtype=np.float64).reshape(-1, 1)
         hi = np.array([[bins.hi] for _, bins in numeric], dtype=np.float64).reshape(-1, 1)
         derived = {
@@ -91,6 +99,10 @@ class Layout:
             ),
             "outside": _joined([_outside(subject.bins) for subject in self.subjects]).astype(np.bool_),
             "keys": tuple(np.append(bins.edges, np.nan) for _, bins in numeric),
+            "key_cells": np.arange(widths.sum()) + np.repeat(first_cells - ends + widths, widths),
+            "key_starts": ends - widths,
+            "key_ends": ends - 1,
+            "missing_cells": first_cells + widths,
             "lo": lo,
             "hi": hi,
             "span": np.where(hi > lo, hi - lo, 1.0),

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.columns import CategoryColumn, Column, NumericColumn
-from detectors.layout import Layout, SubjectBins
+from detectors.layout import SLOT_COUNT, Layout, SubjectBins
 
 __all__ = ["Layout", "Profile", "SubjectBins", "decode", "empty", "encode", "fold", "merge"]
 
@@ -81,25 +81,25 @@ def _fold_numbers(
     """Sorting each column and looking its edges up is three times as fast as looking every value up."""
     matrix = np.array([column.values[part] for column in columns], dtype=np.float64)
     matrix.sort(axis=1)  # NaN last, so that the place of the key NaN is the number of values
-    size = matrix.shape[1]
-    for i, (subject, keys) in enumerate(zip(layout.numeric.tolist(), layout.keys, strict=True)):
-        places = matrix[i].searchsorted(keys)
-        first = int(layout.offsets[subject])
-        last = first + len(places)
-        profile.counts[first:last] += places
-        profile.counts[first + 1 : last] -= places[:-1]
-        if places[-1] != size:
-            _count_slots(profile.counts[last : last + 4], columns[i], part, size - int(places[-1]))
+    places = np.concatenate([row.searchsorted(keys) for row, keys in zip(matrix, layout.keys, strict=True)])
+    inside = places.copy()
+    inside[1:] -= places[:-1]
+    inside[layout.key_starts] = places[layout.key_starts]
+    profile.counts[layout.key_cells] += inside
+    without_value = matrix.shape[1] - places[layout.key_ends]
+    if all(column.status is None for column in columns):
+        profile.counts[layout.missing_cells] += without_value
+    else:
+        for i in without_value.nonzero()[0].tolist():
+            first = int(layout.missing_cells[i])
+            profile.counts[first : first + SLOT_COUNT] += _slots(columns[i], part, int(without_value[i]))
     profile.sums[:] += _fixed_point(layout, matrix)
 
 
-def _count_slots(
-    slots: NDArray[np.int64], column: NumericColumn, part: slice | NDArray[np.int64], without_value: int
-) -> None:
+def _slots(column: NumericColumn, part: slice | NDArray[np.int64], without_value: int) -> NDArray[np.int64]:
     if column.status is None:
-        slots[0] += without_value
-    else:
-        slots += np.bincount(column.status[part], minlength=5)[1:5]
+        return np.array([without_value] + [0] * (SLOT_COUNT - 1))
+    return np.bincount(column.status[part], minlength=SLOT_COUNT + 1)[1:]
 
 
 def _fixed_point(layout: Layout, matrix: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -143,12 +143,15 @@ def test_receiver(path: Path, name: str, now_ms: int) -> bool:
     return arrived
 
 
+GC_THRESHOLDS = (50_000, 20, 100)
+
+
 def calm_garbage_collection() -> None:
     """What is imported and built by now stays; blocks of decoded events hold no cycles. Looking through all of it every 700 objects costs
     a tenth of the throughput, so it is done more seldom."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    gc.set_threshold(*GC_THRESHOLDS)
 
 
 def configure_log(level: int = logging.INFO) -> None:

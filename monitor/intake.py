@@ -30,7 +30,7 @@ from monitor.store import PaneKey
 from monitor.versions import Versions
 
 BLOCK_ROWS = 256  # the objects of a block must die in the processor's cache: twice as fast as thousands at once
-FOLD_ROWS = 1_000
+FOLD_ROWS = 4_000  # a stream that is caught up on has the rows of several panes in it, and each pane costs a fixed part
 MAX_PENDING_BYTES = 128 << 20
 MAX_DELTAS = 4_000
 UNCONFIGURED_NAMES_MAX = 1_000  # kept of one harvest; the store keeps fewer

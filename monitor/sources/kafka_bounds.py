@@ -1,6 +1,6 @@
 """Decompression with a ceiling: a batch of 8 KB may claim to be 32 GB, and the client's own decoders would believe it.
 
-`decode` is what the batch reader (kafka_records.py) uses. `bound_legacy_formats` puts the same decoders into kafka-python's reader of
+`decode` is what the batch reader (kafka_batches.py) uses. `bound_legacy_formats` puts the same decoders into kafka-python's reader of
 message formats 0 and 1, the only place where its own are still called.
 """
 

@@ -1,8 +1,7 @@
 """kafka-python's fetch path, taken over at its narrowest point: one list of values per batch instead of one object per record.
 
-The stock client spends 7-9 us of CPU on each record (seven varint calls, a record object, a 13-field tuple). Here a batch of format 2 is
-walked once with the varints inlined. Everything around it (sessions, leaders, aborted transactions, positions) stays the client's;
-tests/unit/sources/test_kafka_records.py fails when a new kafka-python moves what is relied on here.
+How a batch is read is in monitor/sources/kafka_batches.py. Everything around it (sessions, leaders, aborted transactions, positions) stays the
+client's; tests/unit/sources/test_kafka_records.py fails when a new kafka-python moves what is relied on here.
 """
 
 from __future__ import annotations
@@ -12,8 +11,6 @@ import time
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator
-from itertools import islice
-from operator import ge
 from typing import Any, NamedTuple
 
 from kafka import errors as ke
@@ -32,11 +29,12 @@ from kafka.net.selector import NetworkSelector
 from kafka.protocol.consumer import IsolationLevel
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
-from monitor.sources.kafka_bounds import MAX_BATCH_BYTES, decode
+from monitor.sources.kafka_batches import Unpacked, unpack_batch, unpack_legacy
+from monitor.sources.kafka_bounds import MAX_BATCH_BYTES
 
 _CHUNK_BYTES = 16 * 1024 * 1024  # batches are put together into one chunk up to here
 _READ_BYTES = 1024 * 1024
-_HEADER_BYTES = 61
+_TURN_RECORDS = 256  # at least, before the next partition's turn
 REFUSED = (
     ke.AuthorizationError, ke.SaslAuthenticationFailedError, ke.UnsupportedSaslMechanismError, ke.IllegalSaslStateError,
     ke.InvalidGroupIdError, ke.InvalidSessionTimeoutError, ke.InconsistentGroupProtocolError, ke.InvalidTopicError,
@@ -44,16 +42,6 @@ REFUSED = (
 )  # fmt: skip
 """The broker answers, and waiting will not change its mind."""
 UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
-
-
-class Unpacked(NamedTuple):
-    """The records of one batch, or of several in a row. `next_offset` is one past the batch, markers and compacted records included."""
-
-    offsets: list[int]
-    values: list[bytes | None]
-    timestamps_ms: list[int]
-    keys: list[bytes | None]
-    next_offset: int
 
 
 class Failure(NamedTuple):
@@ -64,137 +52,11 @@ class Failure(NamedTuple):
     error: Exception
 
 
-# --- one batch -------------------------------------------------------------------------------------------------------
-
-
-def unpack(  # noqa: C901, PLR0912, PLR0915  (one flat loop: calls would cost more than its work)
-    data: bytes, count: int, first_offset: int
-) -> tuple[list[int], list[int], list[bytes | None], list[bytes | None]]:
-    """Offsets, timestamp deltas, values and keys of the `count` records in `data`, the decompressed body of a format-2 batch.
-
-    Record headers are stepped over, not read: nothing here needs them, and a broken header name cannot stop a partition.
-    Raises CorruptRecordError when the records do not fill `data` exactly.
-    """
-    offsets: list[int] = []
-    deltas: list[int] = []
-    values: list[bytes | None] = []
-    keys: list[bytes | None] = []
-    pos = 0
-    try:
-        for _ in range(count):
-            # zigzag varints, the usual one and two bytes inline: a call costs more than the rest of the record
-            raw = data[pos]
-            pos += 1
-            if raw > 127:
-                more = data[pos]
-                if more < 128:
-                    raw += (more << 7) - 128
-                    pos += 1
-                else:
-                    raw, pos = _varint(data, pos - 1)
-            end = pos + (raw >> 1)
-            raw = data[pos + 1]  # after the attributes
-            pos += 2
-            if raw > 127:
-                more = data[pos]
-                if more < 128:
-                    raw += (more << 7) - 128
-                    pos += 1
-                else:
-                    raw, pos = _varint(data, pos - 1)
-            deltas.append((raw >> 1) ^ -(raw & 1))
-            raw = data[pos]
-            pos += 1
-            if raw > 127:
-                more = data[pos]
-                if more < 128:
-                    raw += (more << 7) - 128
-                    pos += 1
-                else:
-                    raw, pos = _varint(data, pos - 1)
-            offsets.append(first_offset + (raw >> 1))
-            raw = data[pos]
-            pos += 1
-            if raw == 1:
-                keys.append(None)
-            else:
-                if raw > 127:
-                    raw, pos = _varint(data, pos - 1)
-                stop = pos + (raw >> 1)
-                keys.append(data[pos:stop])
-                pos = stop
-            raw = data[pos]
-            pos += 1
-            if raw == 1:
-                values.append(None)
-                stop = pos
-            else:
-                if raw > 127:
-                    more = data[pos]
-                    if more < 128:
-                        raw += (more << 7) - 128
-                        pos += 1
-                    else:
-                        raw, pos = _varint(data, pos - 1)
-                stop = pos + (raw >> 1)
-                values.append(data[pos:stop])
-            if stop >= end:  # at least the number of headers follows
-                raise CorruptRecordError(
-                    f"record {len(offsets) - 1} of the batch at offset {first_offset} overruns its length"
-                )
-            pos = end
-    except IndexError:
-        pos = -1
-    if pos != len(data):
-        raise CorruptRecordError(f"the batch at offset {first_offset} does not hold the {count} records it claims")
-    return offsets, deltas, values, keys
-
-
-def _varint(data: bytes, pos: int) -> tuple[int, int]:
-    raw = shift = 0
-    while True:
-        byte = data[pos]
-        pos += 1
-        raw |= (byte & 0x7F) << shift
-        if byte < 128:
-            return raw, pos
-        shift += 7
-        if shift > 63:
-            raise CorruptRecordError("a number in the batch is longer than 64 bits")
-
-
-def _unpack_batch(batch: Any, limit_bytes: int) -> Unpacked:
-    """One batch of format 2 (kafka.record.default_records.DefaultRecordBatch, CRC already checked)."""
-    body = bytes(memoryview(batch._buffer)[_HEADER_BYTES:])
-    codec = batch.compression_type
-    data = decode(codec, body, limit_bytes) if codec else body
-    offsets, deltas, values, keys = unpack(data, batch.records_count, batch.base_offset)
-    if offsets and (offsets[-1] > batch.last_offset or any(map(ge, offsets, islice(offsets, 1, None)))):
-        raise CorruptRecordError(f"the offsets of the batch at {batch.base_offset} do not rise")
-    if batch.timestamp_type == batch.LOG_APPEND_TIME:
-        times = [batch.max_timestamp] * len(offsets)
-    else:
-        first = batch.first_timestamp
-        times = [first + delta for delta in deltas]
-    return Unpacked(offsets, values, times, keys, batch.next_offset)
-
-
-def _unpack_legacy(batch: Any) -> Unpacked:
-    """Formats 0 and 1, through the client's own reader (its decoders are bounded by kafka_bounds.bound_legacy_formats)."""
-    records = list(batch)
-    if not all(record.validate_crc() for record in records):
-        raise CorruptRecordError("a record of an old message format fails its checksum")
-    offsets = [record.offset for record in records]
-    times = [-1 if record.timestamp is None else record.timestamp for record in records]
-    after = offsets[-1] + 1 if offsets else batch.next_offset
-    return Unpacked(offsets, [r.value for r in records], times, [r.key for r in records], after)
+# --- one fetched partition -------------------------------------------------------------------------------------------
 
 
 def _columns(out: Unpacked, batch: Unpacked) -> Iterator[tuple[list[Any], list[Any]]]:
     return zip(out[:4], batch[:4], strict=True)
-
-
-# --- one fetched partition -------------------------------------------------------------------------------------------
 
 
 class BatchRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
@@ -248,13 +110,13 @@ class BatchRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
                 raise CorruptRecordError(f"the batch at offset {batch.base_offset} fails its checksum")
             self.bytes_read += batch.size_in_bytes if batch.magic == 2 else 0
             if batch.magic < 2:
-                yield _unpack_legacy(batch)
+                yield unpack_legacy(batch)
                 continue
             self.leader_epoch = batch.leader_epoch
             if self._is_invisible(batch):
                 self.next_fetch_offset = max(batch.next_offset, self.next_fetch_offset)
             else:
-                yield _unpack_batch(batch, self.limit_bytes)
+                yield unpack_batch(batch, self.limit_bytes)
         self.drain()
 
     def _is_invisible(self, batch: Any) -> bool:
@@ -280,6 +142,37 @@ class BatchFetcher(Fetcher):  # type: ignore[misc]
         self.answered: dict[Any, float] = {}  # node -> monotonic seconds of the newest answer
         self.covered_from: dict[TopicPartition, int] = {}
         self._expected: dict[TopicPartition, int] = {}
+        self._turn_records = _TURN_RECORDS
+        self._postponed: Exception | None = None
+
+    def fetched_records(self, max_records: int, update_offsets: bool = True) -> tuple[dict[TopicPartition, Any], bool]:
+        """As the stock one, but the partitions whose data is here take turns. A partition that is read alone for thousands of records runs days
+        ahead of the others, and then a block of records belongs to dozens of panes.
+        """
+        if self._postponed is not None:
+            postponed, self._postponed = self._postponed, None
+            raise postponed
+        drained: dict[TopicPartition, Any] = {}
+        partial, room = True, max_records
+        self._turn_records = max(_TURN_RECORDS, max_records // max(1, self._waiting()))
+        while room > 0 and (partial or self._waiting()):
+            try:
+                taken, partial = super().fetched_records(room, update_offsets)
+            except Exception as error:
+                if not drained:
+                    raise
+                self._postponed = error
+                break
+            for partition, batches in taken.items():
+                drained.setdefault(partition, []).extend(batches)
+                room -= sum(len(unpacked.offsets) for unpacked in batches)
+        return drained, partial
+
+    def _waiting(self) -> int:
+        """Of how many partitions there is data here that may be handed out."""
+        parked = sum(not self._subscriptions.is_paused(partition) for partition in self._paused_partition_records)
+        resumed = sum(not self._subscriptions.is_paused(partition) for partition in self._paused_completed_fetches)
+        return parked + resumed + len(self._completed_fetches) + bool(self._next_partition_records)
 
     def forget(self, partition: TopicPartition) -> None:
         """The partition is new here, or sought: nothing known about it holds."""
@@ -313,6 +206,14 @@ class BatchFetcher(Fetcher):  # type: ignore[misc]
         self._subscriptions.pause(partition)
 
     def _append(self, drained: Any, part: Any, max_records: int, update_offsets: bool) -> int:
+        """One turn of a partition. What is left of it waits where the stock client keeps the data of paused partitions."""
+        taken = self._take(drained, part, min(max_records, self._turn_records))
+        self._next_partition_records = None
+        if part:
+            self._paused_partition_records[part.topic_partition] = part
+        return taken
+
+    def _take(self, drained: Any, part: Any, max_records: int) -> int:
         partition, start = part.topic_partition, part.next_fetch_offset
         state = self._subscriptions.assignment.get(partition)
         if not part or state is None or not state.is_fetchable() or state.position.offset != start:

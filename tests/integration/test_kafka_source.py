@@ -161,6 +161,20 @@ def test_partitions_that_are_added_reach_the_group(broker: Broker, members: Call
     member.until(lambda: member.values(PartitionId(topic, 2)) == [b"new"])
 
 
+def test_partitions_take_turns_so_that_none_runs_ahead(broker: Broker, members: Callable[..., Member]) -> None:
+    topic, count = topic_of(broker, 4), 3000
+    for number in range(4):
+        send(broker, topic, [b"%d" % i for i in range(count)], partition=number)
+    member = members(topic)
+    spreads = []
+    while member.count() < 4 * count:
+        member.step()
+        read = [len(member.got.get(PartitionId(topic, number), [])) for number in range(4)]
+        spreads.append(max(read) - min(read))
+    assert max(spreads) <= 1000  # a poll's worth; one partition after the other would reach 3,000
+    assert all(member.values(PartitionId(topic, n)) == [b"%d" % i for i in range(count)] for n in range(4))
+
+
 def test_only_committed_transactions_are_read_and_their_holes_explained(
     broker: Broker, members: Callable[..., Member]
 ) -> None:

@@ -24,8 +24,9 @@ from kafka.record import MemoryRecords, MemoryRecordsBuilder
 from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from kafka.structs import TopicPartition
 
+from monitor.sources.kafka_batches import Unpacked, unpack
 from monitor.sources.kafka_bounds import BatchTooLargeError, bound_legacy_formats, decode
-from monitor.sources.kafka_records import BatchRecords, Unpacked, unpack
+from monitor.sources.kafka_records import BatchRecords
 
 TP = TopicPartition("t", 0)
 Rows = list[tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]]
