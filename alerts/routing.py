@@ -11,6 +11,7 @@ from alerts.matching import Matcher, exactly, fit
 from alerts.time_windows import TimeWindow, covering
 
 LOG = "log"  # the receiver that is always there and always told
+DECISIONS = "retraining"  # in an alert's record: what the gates of retraining decided, as if a receiver had been told
 
 _OWN_LABELS = ("severity", "model", "version", "monitor", "subject", "check", "incident")
 _DAY_MS = 86_400_000

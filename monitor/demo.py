@@ -22,6 +22,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from alerts.routing import DECISIONS
 from alerts.sender import Sender
 from monitor.closing.closer import Closer
 from monitor.closing.scene import Decision
@@ -37,7 +38,7 @@ from monitor.ingest import Ingest, Pace
 from monitor.ports import Source
 from monitor.receivers import notifiers
 from monitor.retraining.follow import Follow
-from monitor.retraining.gates import DECISIONS, REFUSALS
+from monitor.retraining.gates import REFUSALS
 from monitor.runtime import Runtime
 from monitor.service import Heartbeat
 from monitor.sources.memory import MemoryLog, MemorySource
@@ -277,6 +278,7 @@ def _write_world(folder: Path, trainer: Trainer, http: Http, secret_files: Mappi
     document = {
         "store": f"sqlite:///{folder}/demo.db",
         "models": models,
+        "http": {"listen": f"{http.host}:{http.port}"},
         "retraining": {"callback": {"url": f"http://{http.host}:{http.port}", "secret": secret["callback"]}},
         "retraining_targets": {"trainer": {"webhook": {"url": trainer.url, "secret": secret["trainer"]}}},
     }

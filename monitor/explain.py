@@ -14,12 +14,12 @@ from alerts.desk import Outcome
 from alerts.incident import render_incident
 from alerts.lifecycle import Status
 from alerts.message import Message, Wording, compose
+from alerts.routing import DECISIONS
 from detectors.finding import Finding, State
 from detectors.performance.judge import HEADLINES
 from monitor.closing.windows import expand
 from monitor.errors import UserError
 from monitor.results import Object, alert_object, decode_findings, finding_object, retraining_object, rfc3339
-from monitor.retraining.gates import DECISIONS
 from monitor.store import AlertRow, Store, WindowRow
 
 PREFIX = 6  # characters of an id that are enough where they fit one alert only

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from itertools import product
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,19 +29,22 @@ from parts.scored_rows import BinaryCells, predicted, profile_of  # noqa: E402
 
 SEED = 20_261_125
 ROWS = (200, 500, 1000, 2000, 5000)
-BINARY_WINDOWS, MULTICLASS_WINDOWS = 2000, 1000  # a cell
+BINARY_WINDOWS, MULTICLASS_WINDOWS = 8000, 3000  # a cell
+TRUTH_ROWS, TRUTHS = 200_000, 4  # the truth is the mean of so many populations' areas
 FEWEST = 10  # rows of the rarest class that a window has on average, or the cell is left out
 SHARES = {"even": (0.0, 1.5), "a fifth positive": (-2.0, 1.8), "4 % positive": (-3.5, 1.5), "sure": (-2.0, 4.9)}
 SCORES = {"right": 0.0, "overconfident": 0.25, "far off": 0.5, "underconfident": -0.3}
+ONE_FACTOR, SHIFTED = "right, one factor", "right, shifted labels"
 POWERS = {"right": 1.0, "underconfident": 0.5, "overconfident": 2.0}
 HEAD = f"""# Do 95 % intervals hold the truth? The calibration error and the multiclass ROC AUC
 
-Written by `python docs/statistics/measure_intervals.py` (eight minutes on one core, seed {SEED}); do not edit. The other metrics stand in
+Written by `python docs/statistics/measure_intervals.py` (a quarter of an hour on two cores, seed {SEED}); do not edit. The other metrics stand in
 `tests/unit/detectors/test_metrics_intervals.py`.
 """
 ECE_HEAD = f"""## Calibration error
 
-Share of {BINARY_WINDOWS:,} windows whose interval holds the error of the whole population, in per cent; chance moves a figure by about 1. Scores: log odds
+Share of {BINARY_WINDOWS:,} windows whose interval holds the error of the whole population, in per cent; chance moves a figure by
+about .5 (two standard errors). Scores: log odds
 are normal; "overconfident" and "far off" are a third and twice too far from even, "underconfident" not far enough.
 
 Its square, less what chance adds, is a quadratic form: a noncentral chi-square whose unit, degrees and shift are those of groups that are off
@@ -49,7 +54,7 @@ in the proportions found. An error of 0 can be missed to one side only; there th
 |---|---|---|{"---|" * len(ROWS)}"""
 AREA_HEAD = f"""## ROC AUC of three or more classes
 
-Mean of one class against the rest. {MULTICLASS_WINDOWS:,} windows a cell. `together`: variance of the sum of the areas over the sum of their variances, of the
+Mean of one class against the rest. {MULTICLASS_WINDOWS:,} windows a cell: chance moves a figure by about .8. `together`: variance of the sum of the areas over the sum of their variances, of the
 population and as the layout foretells it (`detectors/performance/placements.py`). "-": fewer than {FEWEST} rows of the rarest class.
 "shifted labels": windows whose rarest class is three times as frequent as in the reference that the layout is made of.
 
@@ -57,23 +62,26 @@ population and as the layout foretells it (`detectors/performance/placements.py`
 |---|---|---|---|---|---|{"---|" * len(ROWS)}"""
 
 
-def calibration_errors() -> Iterator[str]:
+def calibration_errors(pool: Executor) -> Iterator[str]:
     yield ECE_HEAD
-    for share, (mean, sd) in SHARES.items():
-        for scores, overconfident in SCORES.items():
-            cells = BinaryCells(mean=mean, sd=sd, overconfident=overconfident)
-            truth = ece(binary_counts(cells.layout, cells.profile(cells.expected()).vector)).value or 0.0
-            truth = truth if truth > 1e-4 else 0.0
-            held = []
-            for rows in ROWS:
-                drawn = cells.draw(np.random.default_rng(SEED + rows), rows, BINARY_WINDOWS)
-                found = [ece(binary_counts(cells.layout, cells.profile(counts).vector)) for counts in drawn]
-                inside = [
-                    one.low is not None and one.high is not None and one.low <= truth <= one.high for one in found
-                ]
-                held.append(f"{100 * np.mean(inside):.1f}")
-            yield f"| {share} | {scores} | {truth:.3f} | {' | '.join(held)} |"
+    yield from pool.map(calibration_error, *zip(*product(SHARES, SCORES), strict=True))
     yield ""
+
+
+def calibration_error(share: str, scores: str) -> str:
+    """A line of the table."""
+    mean, sd = SHARES[share]
+    cells = BinaryCells(mean=mean, sd=sd, overconfident=SCORES[scores])
+    truth = ece(binary_counts(cells.layout, cells.profile(cells.expected()).vector)).value or 0.0
+    truth = truth if truth > 1e-4 else 0.0
+    held = []
+    for rows in ROWS:
+        drawn = cells.draw(np.random.default_rng(SEED + rows), rows, BINARY_WINDOWS)
+        found = [ece(binary_counts(cells.layout, cells.profile(counts).vector)) for counts in drawn]
+        inside = [one.low is not None and one.high is not None and one.low <= truth <= one.high for one in found]
+        held.append(f"{100 * np.mean(inside):.1f}")
+    progress(f"{share}, {scores}")
+    return f"| {share} | {scores} | {truth:.3f} | {' | '.join(held)} |"
 
 
 Drawn = tuple[NDArray[np.float64], NDArray[np.intp], Measured, float]
@@ -129,27 +137,34 @@ def moves_together(scores: NDArray[np.float64], label: NDArray[np.intp]) -> floa
     return float((influence.sum(axis=1) ** 2).sum() / (influence**2).sum())
 
 
-def areas() -> Iterator[str]:
+def areas(pool: Executor) -> Iterator[str]:
     yield AREA_HEAD
-    cases = [(k, s, name, {}) for k in (3, 5, 10) for s in (0.0, {3: 1.0, 5: 0.6, 10: 0.25}[k]) for name in POWERS]
-    cases += [(k, 0.0, "right, one factor", {"one_factor": True}) for k in (3, 5, 10)]
-    cases += [(k, {3: 1.0, 5: 0.6, 10: 0.25}[k], "right, shifted labels", {"shifted": True}) for k in (3, 5, 10)]
-    for count, skew, name, options in cases:
-        progress(f"{count} {name}")
-        random = np.random.default_rng(SEED)
-        model = Classes(count, skew, POWERS[name.split(",")[0]], **options)
-        scores, label, whole, foretold = model.measured(200_000, random)
-        truth, rarest = whole.value, np.bincount(label, minlength=count).min() / len(label)
-        held = []
-        for rows in ROWS:
-            if rows * rarest < FEWEST:
-                held.append("-")
-                continue
-            found = [model.measured(rows, random)[2] for _ in range(MULTICLASS_WINDOWS)]
-            held.append(f"{100 * np.mean([one.low <= truth <= one.high for one in found]):.1f}")
-        together = moves_together(scores, label)
-        yield f"| {count} | {100 * rarest:.0f} % | {name} | {truth:.3f} | {together:.2f} | {foretold:.2f} | {' | '.join(held)} |"
+    skews = {3: 1.0, 5: 0.6, 10: 0.25}
+    cases: list[tuple[int, float, str]] = [(k, s, name) for k in (3, 5, 10) for s in (0.0, skews[k]) for name in POWERS]
+    cases += [(k, 0.0, ONE_FACTOR) for k in (3, 5, 10)] + [(k, skews[k], SHIFTED) for k in (3, 5, 10)]
+    yield from pool.map(area, *zip(*cases, strict=True))
     yield ""
+
+
+def area(count: int, skew: float, name: str) -> str:
+    """A line of the table."""
+    random = np.random.default_rng(SEED)
+    power = POWERS[name.split(",", maxsplit=1)[0]]
+    model = Classes(count, skew, power, shifted=name == SHIFTED, one_factor=name == ONE_FACTOR)
+    whole = [model.measured(TRUTH_ROWS, random) for _ in range(TRUTHS)]
+    truth = float(np.mean([found.value for _, _, found, _ in whole]))
+    scores, label, _, foretold = whole[0]
+    rarest = np.bincount(label, minlength=count).min() / len(label)
+    held = []
+    for rows in ROWS:
+        if rows * rarest < FEWEST:
+            held.append("-")
+            continue
+        found = [model.measured(rows, random)[2] for _ in range(MULTICLASS_WINDOWS)]
+        held.append(f"{100 * np.mean([one.low <= truth <= one.high for one in found]):.1f}")
+    together = moves_together(scores, label)
+    progress(f"{count} classes, {name}")
+    return f"| {count} | {100 * rarest:.0f} % | {name} | {truth:.3f} | {together:.2f} | {foretold:.2f} | {' | '.join(held)} |"
 
 
 def progress(what: str) -> None:
@@ -157,7 +172,8 @@ def progress(what: str) -> None:
 
 
 def main() -> None:
-    lines = [HEAD, *calibration_errors(), *areas()]
+    with ProcessPoolExecutor() as pool:
+        lines = [HEAD, *calibration_errors(pool), *areas(pool)]
     (ROOT / "docs" / "statistics" / "intervals.md").write_text("\n".join(lines), encoding="utf-8")
 
 

@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from alerts import lifecycle, retraining
+from alerts.routing import DECISIONS
 from monitor.config import Model
 from monitor.results import alert_object, retraining_object
-from monitor.retraining.gates import DECISIONS, PASSING, Gates, Ledger
+from monitor.retraining.gates import PASSING, Gates, Ledger
 from monitor.store import AlertRow, ClosingTransaction, OutboxRow, RetrainingRow, ToldRow
 
 REQUEST_LIFE_MS = 3 * 86_400_000

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from alerts.addresses import is_public
 from alerts.retraining_targets import Target, Values, render, values
+from alerts.routing import DECISIONS
 from monitor.config.words import written_at
 from monitor.config.yaml import Document, Problem
 from monitor.config.yaml import Path as KeyPath
@@ -37,12 +38,9 @@ def check_references(document: Document) -> Iterator[Problem]:
     yield from _missing_files(document)
     yield from _closed_addresses(document)
     yield from _apprise(document)
-    receivers = _mapping(data.get("receivers"))
-    for name in _mapping(data.get("retraining_targets")):
-        if name in receivers:
-            place = ("retraining_targets", name)
-            yield Problem(document.mark(place, key=True), place, "is the name of a receiver too", "choose another name")
+    yield from _taken_names(document)
     yield from _own_fallbacks(document)
+    yield from _unheard_callback(document)
     named = (
         ("receiver", "receivers", _route_receivers(data)),
         ("receiver", "receivers", _fallbacks(data)),
@@ -85,6 +83,28 @@ def _route_receivers(data: dict[str, Any]) -> Iterator[tuple[KeyPath, Any]]:
 def _fallbacks(data: dict[str, Any]) -> Iterator[tuple[KeyPath, Any]]:
     for name, receiver in _mapping(data.get("receivers")).items():
         yield ("receivers", name, "fallback"), _mapping(receiver).get("fallback")
+
+
+def _taken_names(document: Document) -> Iterator[Problem]:
+    receivers = _mapping(document.data.get("receivers"))
+    taken = (
+        [(("receivers", DECISIONS), "stands for what was decided about retraining")] if DECISIONS in receivers else []
+    )
+    taken += [
+        (("retraining_targets", name), "is the name of a receiver too")
+        for name in _mapping(document.data.get("retraining_targets"))
+        if name in receivers
+    ]
+    for place, message in taken:
+        yield Problem(document.mark(place, key=True), place, message, "choose another name")
+
+
+def _unheard_callback(document: Document) -> Iterator[Problem]:
+    place = ("retraining", "callback")
+    if _under(document.data, place) is not None and document.data.get("http") is None:
+        yield Problem(
+            document.mark(place, key=True), place, "nothing listens for it", "add http: {listen: 127.0.0.1:8080}"
+        )
 
 
 def _own_fallbacks(document: Document) -> Iterator[Problem]:

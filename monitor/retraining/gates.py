@@ -15,7 +15,6 @@ from monitor.config import Config, Model, Retraining
 from monitor.retraining.judging import verdict_of
 from monitor.store import AlertRow, ClosingTransaction, RetrainingRow, Store
 
-DECISIONS = "retraining"  # the receiver under which an alert's record says what the gates decided
 REFUSALS = frozenset(Reason) - {Reason.AUTOMATIC, Reason.PROPOSED, Reason.DID_NOT_HELP}
 # Drift that goes on asks again when these have passed. Where a request was under way, that one is the answer to it.
 PASSING = REFUSALS - {Reason.MODE_OFF, Reason.CAUSE_IS_DATA_FAULT, Reason.REQUEST_ACTIVE}

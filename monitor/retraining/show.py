@@ -11,9 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from alerts.envelope import rfc3339
+from alerts.routing import DECISIONS
 from monitor.results import retraining_object
 from monitor.retraining.acts import cause_of, request_named
-from monitor.retraining.gates import DECISIONS, REFUSALS
+from monitor.retraining.gates import REFUSALS
 from monitor.show import print_objects
 from monitor.store import AlertRow, RetrainingRow, Store, ToldRow
 

@@ -33,6 +33,7 @@ def config(url: str = "", *, callback: bool = True) -> Config:
     document = {
         "models": {"churn": {"task": "unlabelled"}},
         "retraining": {"approval": "2d", "answer": "1h", "run": "6h"} | ({"callback": CALLBACK} if callback else {}),
+        "http": {"listen": "127.0.0.1:8080"},
         "retraining_targets": targets,
     }
     return parse_config(document, base_dir=Path())

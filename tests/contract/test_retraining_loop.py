@@ -23,6 +23,7 @@ from parts.world import CONFIG, HOUR, T0, World, write_reference
 
 SECRET = "whsec_" + base64.b64encode(b"trainer-and-driftline-share-this").decode()
 RETRAINING = """    retraining: {{mode: auto, target: trainer, cooldown: 1h}}
+http: {{listen: "127.0.0.1:8080"}}
 retraining: {{callback: {{url: "http://127.0.0.1:PORT", secret: {{env: CALLBACK}}}}}}
 retraining_targets: {{trainer: {{webhook: {{url: "URL", secret: {{env: HOOK}}}}}}}}
 """

@@ -12,10 +12,11 @@ import sqlalchemy as sa
 
 from alerts.lifecycle import Subject, fingerprint
 from alerts.retraining import decide, request_id
+from alerts.routing import DECISIONS
 from monitor.closing.requests import TARGET
 from monitor.errors import UserError
 from monitor.retraining import acts
-from monitor.retraining.gates import DECISIONS, Gates, Ledger
+from monitor.retraining.gates import Gates, Ledger
 from monitor.retraining.show import show_list, show_request
 from monitor.store import RetrainingRow
 from monitor.store.tables import performance_state

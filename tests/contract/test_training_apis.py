@@ -46,6 +46,7 @@ def config(target: Mapping[str, Any], *, callback: bool = True) -> Config:
     document: dict[str, Any] = {"models": {"churn": {"task": "unlabelled"}}, "retraining_targets": {"it": target}}
     if callback:
         secret = {"env": "CALLBACK"}
+        document["http"] = {"listen": "127.0.0.1:8080"}
         document["retraining"] = {"callback": {"url": "https://drift.example/base/", "secret": secret}}
     return parse_config(document, base_dir=Path())
 

@@ -322,6 +322,7 @@ http: {listen: "0.0.0.0:80"}
         ("models: {m: {}}\n---\nmodels: {}", "driftline.yaml:2:1: is not YAML: expected a single document in the stream but found another document"),
         ("models: &a {m: *a}", "driftline.yaml:1:9: is not YAML: an anchor contains itself"),
         ("models: {m: !!python/object:os.system {}}", None),
+        ("models: {m: {}}\nreceivers: {retraining: {log: {}}}", "driftline.yaml:2:13: receivers.retraining: stands for what was decided about retraining (choose another name)"),
         ("models: {m: {}}\nretraining_targets: {r: {webhook: {url: http://x/, secret: {env: A}}}}\nreceivers: {r: {log: {}}}", "driftline.yaml:2:22: retraining_targets.r: is the name of a receiver too (choose another name)"),
         ("models: {m: {}}\nsources: {s: {kafka: {bootstrap_servers: [a], topics: {t: canonical}, security: {protocol: SASL_SSL, username: u}}}}", "driftline.yaml:2:81: sources.s.kafka.security: protocol SASL_SSL needs mechanism, password"),
     ],

@@ -51,6 +51,7 @@ models:
 time_intervals: {xmas: 2026-12-24..2027-01-01}
 retraining:
   {max_active: 3, budget: {requests: 10, per: 7d}, freeze: [xmas], callback: {url: "https://d.example", secret: {file: s}}, answer: 2h}
+http: {listen: "127.0.0.1:8080"}
 retraining_targets: {t: {webhook: {url: "https://x/y", secret: {env: A}}}}
 """)
     m, n = config.models["m"].retraining, config.models["n"].retraining
@@ -171,8 +172,9 @@ def test_a_mistake_in_a_target_is_told_with_its_place(load, http, told) -> None:
         ("defaults: {retraining: {target: t, freeze: [x]}}\nmodels: {m: {}, n: {}}", "1:45: defaults.retraining.freeze.0: unknown time"),
         ("models: {m: {retraining: {target: t, patience: 0}}}", "models.m.retraining.patience: should be greater"),
         ("models: {m: {}}\nretraining: {freeze: [x]}", "2:23: retraining.freeze.0: unknown time interval x"),
-        ("models: {m: {}}\nretraining: {callback: {url: d, secret: {env: A}}}", "retraining.callback.url: should be a URL"),
-        ("models: {m: {}}\nretraining: {callback: {url: 'https://d', secret: planted}}", "retraining.callback.secret: a secret is not"),
+        ("models: {m: {}}\nhttp: {}\nretraining: {callback: {url: d, secret: {env: A}}}", "retraining.callback.url: should be a URL"),
+        ("models: {m: {}}\nhttp: {}\nretraining: {callback: {url: 'https://d', secret: planted}}", "retraining.callback.secret: a secret is not"),
+        ("models: {m: {}}\nretraining: {callback: {url: 'https://d', secret: {env: A}}}", "2:14: retraining.callback: nothing listens for it (add http"),
         ("models: {m: {}}\nretraining: {max_active: 0}", "retraining.max_active: should be greater"),
     ],
 )  # fmt: skip
