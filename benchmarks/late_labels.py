@@ -125,7 +125,7 @@ def main() -> None:
         broker = Broker(folder / "broker")
         stack.callback(broker.close)
         for kind in options.store or TABLES:
-            server = Server(shared_buffers="1GB", max_wal_size="8GB") if kind == "postgres" else None
+            server = Server(fsync="on", shared_buffers="1GB", max_wal_size="8GB") if kind == "postgres" else None
             if server is not None:
                 stack.callback(server.close)
             count = None if expected else Recount()

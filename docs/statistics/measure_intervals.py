@@ -44,8 +44,8 @@ Written by `python docs/statistics/measure_intervals.py` (a quarter of an hour o
 ECE_HEAD = f"""## Calibration error
 
 Share of {BINARY_WINDOWS:,} windows whose interval holds the error of the whole population, in per cent; chance moves a figure by
-about .5 (two standard errors). Scores: log odds
-are normal; "overconfident" and "far off" are a third and twice too far from even, "underconfident" not far enough.
+about .5 (two standard errors). Scores: log odds are normal; "overconfident" and "far off" are a third and twice too far from even,
+"underconfident" not far enough.
 
 Its square, less what chance adds, is a quadratic form: a noncentral chi-square whose unit, degrees and shift are those of groups that are off
 in the proportions found. An error of 0 can be missed to one side only; there the whole 5 % are on that side, so that 95 % hold there too.
