@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
@@ -167,8 +168,9 @@ class _ByHttp(Strict):
     secret: SecretValue | None = None
     ca_file: Text | None = None
 
+    @abstractmethod
     def made(self) -> Target:
-        raise NotImplementedError
+        """The request that is sent. ValueError says what is wrong with the settings."""
 
     def http_target(self) -> HttpTarget:
         return HttpTarget(target=self.made(), secret=self.secret, ca_file=self.ca_file)

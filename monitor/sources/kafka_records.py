@@ -34,7 +34,7 @@ from monitor.sources.kafka_bounds import MAX_BATCH_BYTES
 
 _CHUNK_BYTES = 16 * 1024 * 1024  # batches are put together into one chunk up to here
 _READ_BYTES = 1024 * 1024
-_TURN_RECORDS = 256  # at least, before the next partition's turn
+TURN_RECORDS = 256  # at least, before the next partition's turn
 REFUSED = (
     ke.AuthorizationError, ke.SaslAuthenticationFailedError, ke.UnsupportedSaslMechanismError, ke.IllegalSaslStateError,
     ke.InvalidGroupIdError, ke.InvalidSessionTimeoutError, ke.InconsistentGroupProtocolError, ke.InvalidTopicError,
@@ -142,19 +142,20 @@ class BatchFetcher(Fetcher):  # type: ignore[misc]
         self.answered: dict[Any, float] = {}  # node -> monotonic seconds of the newest answer
         self.covered_from: dict[TopicPartition, int] = {}
         self._expected: dict[TopicPartition, int] = {}
-        self._turn_records = _TURN_RECORDS
+        self._turn_records = TURN_RECORDS
         self._postponed: Exception | None = None
 
     def fetched_records(self, max_records: int, update_offsets: bool = True) -> tuple[dict[TopicPartition, Any], bool]:
         """As the stock one, but the partitions whose data is here take turns. A partition that is read alone for thousands of records runs days
-        ahead of the others, and then a block of records belongs to dozens of panes.
+        ahead of the others, and then a block of records belongs to dozens of panes. An error waits for the next call where records were taken:
+        the positions are behind them already.
         """
         if self._postponed is not None:
             postponed, self._postponed = self._postponed, None
             raise postponed
         drained: dict[TopicPartition, Any] = {}
         partial, room = True, max_records
-        self._turn_records = max(_TURN_RECORDS, max_records // max(1, self._waiting()))
+        self._turn_records = max(TURN_RECORDS, max_records // max(1, self._waiting()))
         while room > 0 and (partial or self._waiting()):
             try:
                 taken, partial = super().fetched_records(room, update_offsets)

@@ -7,6 +7,7 @@ import random
 import struct
 import time
 import tracemalloc
+from collections import deque
 from typing import Any
 
 import pytest
@@ -14,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kafka import KafkaConsumer
 from kafka.codec import gzip_encode, lz4_encode, snappy_encode, zstd_encode
-from kafka.consumer.fetcher import Fetcher
+from kafka.consumer.fetcher import CompletedFetch, Fetcher
+from kafka.consumer.subscription_state import SubscriptionState
 from kafka.coordinator.base import BaseCoordinator
-from kafka.errors import CorruptRecordError
+from kafka.errors import CorruptRecordError, TopicAuthorizationFailedError
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 from kafka.protocol.consumer import IsolationLevel
@@ -26,7 +28,7 @@ from kafka.structs import TopicPartition
 
 from monitor.sources.kafka_batches import Unpacked, unpack
 from monitor.sources.kafka_bounds import BatchTooLargeError, bound_legacy_formats, decode
-from monitor.sources.kafka_records import BatchRecords
+from monitor.sources.kafka_records import TURN_RECORDS, BatchFetcher, BatchRecords
 
 TP = TopicPartition("t", 0)
 Rows = list[tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]]
@@ -189,6 +191,37 @@ def test_an_old_format_bomb_is_bounded_too() -> None:
         bound_legacy_formats()
 
 
+def test_an_error_of_one_partition_comes_after_the_records_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stock fetcher has moved on behind what it hands out, so an error in a later turn must not take the records of an earlier one along."""
+    good, bad = TP, TopicPartition("t", 1)
+    rows = 3 * TURN_RECORDS
+    fetcher = BatchFetcher.__new__(BatchFetcher)
+    subscriptions = SubscriptionState()
+    subscriptions.assign_from_user([good, bad])
+    for partition in (good, bad):
+        subscriptions.seek(partition, 0)
+    whole = opened(batch_bytes(plain(*[b"%d" % i for i in range(rows)])))
+    vars(fetcher).update(
+        _subscriptions=subscriptions, _completed_fetches=deque([CompletedFetch(bad, 0, 12, None, None)]), _next_partition_records=None,
+        _paused_completed_fetches={}, _paused_partition_records={good: whole}, _next_in_line_exception_metadata=None, _postponed=None,
+        _expected={}, covered_from={}, failures=deque(),
+    )  # fmt: skip
+    refusal = TopicAuthorizationFailedError("t")
+
+    def refuse(_completed: object) -> None:
+        raise refusal
+
+    monkeypatch.setattr(fetcher, "_parse_fetched_data", refuse)
+    taken, _ = fetcher.fetched_records(rows)
+    read = [value for unpacked in taken[good] for value in unpacked.values]
+    assert 0 < len(read) < rows
+    with pytest.raises(TopicAuthorizationFailedError):
+        fetcher.fetched_records(rows)
+    rest, _ = fetcher.fetched_records(rows)
+    assert read + [value for unpacked in rest[good] for value in unpacked.values] == [b"%d" % i for i in range(rows)]
+    assert fetcher.fetched_records(rows) == ({}, False)
+
+
 def test_kafka_python_still_has_what_we_rely_on() -> None:
     """A new version that fails here needs a look at monitor/sources/kafka*.py before the pin in pyproject.toml moves."""
     assert list(inspect.signature(Fetcher._append).parameters) == [
@@ -206,6 +239,10 @@ def test_kafka_python_still_has_what_we_rely_on() -> None:
         "send_time",
         "response",
     ]
+    assert list(inspect.signature(Fetcher.fetched_records).parameters) == ["self", "max_records", "update_offsets"]
+    turns = inspect.getsource(Fetcher.fetched_records)  # what is parked comes back before new data is looked at
+    assert turns.index("self._paused_partition_records.pop(tp)") < turns.index("self._completed_fetches.popleft()")
+    assert "_paused_partition_records" in inspect.getsource(Fetcher._fetchable_partitions)
     assert "self.PartitionRecords(" in inspect.getsource(Fetcher._parse_fetched_data)
     records = Fetcher.PartitionRecords
     assert list(inspect.signature(records._unpack_records).parameters) == [
